@@ -1,0 +1,1 @@
+"""What is true: tables, transactions and the state machine. No HTTP, no environment."""

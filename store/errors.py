@@ -1,0 +1,23 @@
+"""What the store can fail with. The type says what to do next."""
+
+from __future__ import annotations
+
+
+class StoreError(Exception):
+    """Root of everything the store raises on purpose."""
+
+
+class StoreUnavailableError(StoreError):
+    """The database did not answer, or is out of room. Nothing is known to be written; try later."""
+
+
+class NotFoundError(StoreError):
+    """No row of that id."""
+
+
+class ConflictError(StoreError):
+    """The row is not in a state that allows this; the message says which."""
+
+
+class SchemaError(StoreError):
+    """The database's schema does not fit this code."""

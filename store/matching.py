@@ -1,0 +1,110 @@
+"""The subscriptions a process keeps in memory, refreshed when their counter has moved."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, select
+
+from store.events import Interest, wants
+from store.tables import counters, subscriptions
+
+COUNTER = "subscriptions"
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """A URL that wants events. secret and headers are locked (store/vault.py)."""
+
+    id: str
+    url: str
+    format: str
+    interest: Interest
+    description: str | None
+    header_names: tuple[str, ...]
+    headers_locked: str | None
+    secret_locked: str
+    old_secret_locked: str | None
+    old_secret_until: datetime | None
+    max_in_flight: int | None
+    rate_per_second: float | None
+    active: bool
+    disabled_reason: str | None
+    failing_since: datetime | None
+    created_at: datetime
+    updated_at: datetime
+    deleted_at: datetime | None
+
+
+def subscription_from_row(row: Row[Any]) -> Subscription:
+    values = row._mapping
+    return Subscription(
+        id=values["id"],
+        url=values["url"],
+        format=values["format"],
+        interest=Interest(
+            types=_tuple(values["types"]),
+            providers=_tuple(values["providers"]),
+            metadata=values["metadata"],
+        ),
+        description=values["description"],
+        header_names=tuple(values["header_names"]),
+        headers_locked=values["headers_locked"],
+        secret_locked=values["secret_locked"],
+        old_secret_locked=values["old_secret_locked"],
+        old_secret_until=values["old_secret_until"],
+        max_in_flight=values["max_in_flight"],
+        rate_per_second=values["rate_per_second"],
+        active=values["active"],
+        disabled_reason=values["disabled_reason"],
+        failing_since=values["failing_since"],
+        created_at=values["created_at"],
+        updated_at=values["updated_at"],
+        deleted_at=values["deleted_at"],
+    )
+
+
+def _tuple(values: list[str] | None) -> tuple[str, ...] | None:
+    return None if values is None else tuple(values)
+
+
+class SubscriptionBook:
+    """All subscriptions that are not deleted, by id. Used by the writer's thread only."""
+
+    def __init__(self) -> None:
+        self._version: int | None = None
+        self._all: dict[str, Subscription] = {}
+
+    def current(self, connection: Connection) -> Mapping[str, Subscription]:
+        """As the transaction sees them; read again only when the counter moved."""
+        version = connection.execute(
+            select(counters.c.value).where(counters.c.name == COUNTER)
+        ).scalar()
+        if version is None or version != self._version:
+            rows = connection.execute(
+                select(subscriptions).where(subscriptions.c.deleted_at.is_(None))
+            )
+            self._all = {row.id: subscription_from_row(row) for row in rows}
+            self._version = version
+        return self._all
+
+    def forget(self) -> None:
+        """Read again next time: a transaction changed subscriptions and may yet be rolled back."""
+        self._version = None
+
+
+def interested(
+    known: Mapping[str, Subscription],
+    event_type: str,
+    provider: str | None,
+    metadata: Mapping[str, Any],
+) -> list[Subscription]:
+    """The active subscriptions that want an event."""
+    return [
+        subscription
+        for subscription in known.values()
+        if subscription.active and wants(subscription.interest, event_type, provider, metadata)
+    ]

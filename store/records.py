@@ -1,0 +1,469 @@
+"""Recording: the one place that moves tasks.
+
+Every update, whichever way it came (push, poll, API, time-out), goes through `record`: the state
+machine decides, and the task, its event and one delivery for each subscription that wants the
+event are written in one transaction.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import bindparam, select, tuple_
+
+from store.database import EVENTS_LOCK
+from store.errors import ConflictError
+from store.events import (
+    Change,
+    Kind,
+    Source,
+    Status,
+    Task,
+    TaskUpdate,
+    Verdict,
+    advance,
+    judge,
+    rfc3339,
+    task_json,
+)
+from store.ids import new_id
+from store.matching import interested
+from store.rows import clean_update, new_task_row, task_from_row, task_state
+from store.tables import deliveries, events, receipts, tasks
+from store.writer import Operation, Tx
+
+logger = logging.getLogger("taskbell.store")
+
+DELIVERIES = "deliveries"
+POLLS = "polls"
+"""Topics: something is waiting to be delivered; a task may be due for a question."""
+
+HELD_FOR = timedelta(minutes=2)
+"""How long an unsigned ending waits for a provider that cannot be reached."""
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """What a task starts with when nobody has tracked it yet."""
+
+    timeout: timedelta
+    kind: Kind | None = None
+    model: str | None = None
+    family: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    expect_push: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """A push as it was received."""
+
+    token_id: str
+    raw: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Polled:
+    """The question that an update answers: its claim's fence, to be released."""
+
+    fence: int
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """An update and how it came.
+
+    trusted: the provider itself vouches for it (a query's answer, a valid signature). hold: an
+    ending must wait until the provider was asked, and so must a task nobody registered.
+    registration: None means an unknown task is not created. ask_in: the next question about the
+    task, if it is still open afterwards; None leaves the plan as it is.
+    """
+
+    provider: str
+    provider_task_id: str
+    update: TaskUpdate
+    source: Source
+    trusted: bool = True
+    hold: bool = False
+    registration: Registration | None = None
+    receipt: Receipt | None = None
+    polled: Polled | None = None
+    ask_in: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What became of a report. task is None when the task is unknown and was not to be created."""
+
+    verdict: Verdict
+    task: Task | None
+    created: bool = False
+    event_id: str | None = None
+
+
+def _record(tx: Tx, reports: Sequence[Report]) -> list[Recorded]:
+    book = _TaskBook(tx, reports)
+    written = _Written(tx)
+    answers = [_take(tx, book, written, report) for report in reports]
+    book.save()
+    written.save()
+    return answers
+
+
+record: Operation[Report, Recorded] = Operation("record", _record)
+
+
+class _TaskBook:
+    """The tasks a batch is about: read and locked once, changed in memory, written once."""
+
+    def __init__(self, tx: Tx, reports: Iterable[Report]) -> None:
+        self._tx = tx
+        self._new: dict[tuple[str, str], Task] = {}
+        self._changed: dict[tuple[str, str], Task] = {}
+        keys = sorted({(report.provider, report.provider_task_id) for report in reports})
+        query = (
+            select(tasks)
+            .where(tuple_(tasks.c.provider, tasks.c.provider_task_id).in_(keys))
+            .order_by(tasks.c.id)
+        )
+        rows = tx.connection.execute(tx.database.locked(query))
+        self._known = {(row.provider, row.provider_task_id): task_from_row(row) for row in rows}
+
+    def get(self, key: tuple[str, str]) -> Task | None:
+        return self._changed.get(key) or self._new.get(key) or self._known.get(key)
+
+    def put(self, task: Task) -> None:
+        key = (task.provider, task.provider_task_id)
+        if key in self._known:
+            self._changed[key] = task
+        else:
+            self._new[key] = task
+
+    def save(self) -> None:
+        if self._new:
+            rows = [new_task_row(task) for task in self._new.values()]
+            inserted = self._tx.database.insert_missing(self._tx.connection, tasks, rows, "id")
+            if len(inserted) != len(rows):
+                # another process registered one of them a moment ago: the writer tries again, singly
+                raise ConflictError("the task was registered by another process at the same time")
+        if self._changed:
+            self._tx.connection.execute(
+                _UPDATE_TASK,
+                [{"task": task.id, **task_state(task)} for task in self._changed.values()],
+            )
+
+
+_UPDATE_TASK = (
+    tasks.update()
+    .where(tasks.c.id == bindparam("task"))
+    .values({column: bindparam(column) for column in (
+        "family", "kind", "model", "status", "provider_status", "progress", "outputs", "error",
+        "usage", "metadata", "version", "updated_at", "finished_at", "deadline_at", "source",
+        "confirmed", "expect_push", "rescued_by_poll", "next_poll_at", "hint", "hint_at", "polls",
+        "poll_failures", "poll_fence", "token_id", "poll_claims",
+    )})
+)  # fmt: skip
+
+
+class _Written:
+    """Events, deliveries and receipts of a batch, inserted together at its end."""
+
+    def __init__(self, tx: Tx) -> None:
+        self._tx = tx
+        self._events: list[dict[str, Any]] = []
+        self._deliveries: list[dict[str, Any]] = []
+        self._receipts: list[dict[str, Any]] = []
+
+    def event(self, change: Change) -> str:
+        task = change.task
+        event = task_event_row(change, self._tx.now)
+        self._events.append(event)
+        for subscription in interested(
+            self._tx.subscriptions, event["type"], task.provider, task.metadata
+        ):
+            self._deliveries.append(delivery_row(event, subscription.id, self._tx.now))
+        return str(event["id"])
+
+    def receipt(self, report: Report, verdict: Verdict, task: Task | None) -> None:
+        if report.receipt:
+            self._receipts.append(
+                receipt_row(
+                    report.provider,
+                    report.receipt,
+                    verdict,
+                    self._tx.now,
+                    provider_task_id=report.provider_task_id,
+                    task_id=task.id if task else None,
+                )
+            )
+
+    def save(self) -> None:
+        insert_events(self._tx, self._events, self._deliveries)
+        if self._receipts:
+            self._tx.connection.execute(receipts.insert(), self._receipts)
+
+
+def insert_events(
+    tx: Tx, event_rows: list[dict[str, Any]], delivery_rows: list[dict[str, Any]]
+) -> None:
+    """Write events so that their cursors follow the commits, and the deliveries they are owed."""
+    if event_rows:
+        tx.database.lock(tx.connection, EVENTS_LOCK)
+        tx.connection.execute(events.insert(), event_rows)
+    if delivery_rows:
+        tx.connection.execute(deliveries.insert(), delivery_rows)
+        tx.wake(DELIVERIES)
+
+
+def _take(tx: Tx, book: _TaskBook, written: _Written, report: Report) -> Recorded:
+    report = replace(report, update=clean_update(report.update))
+    known = book.get((report.provider, report.provider_task_id))
+    task = known or _new_task(report, tx.now)
+    if task is None:
+        written.receipt(report, Verdict.STALE, None)
+        return Recorded(Verdict.STALE, None)
+    if report.source is Source.API and report.registration:
+        task = _adopted(task, report.registration)
+    if _must_wait(task, report):
+        recorded = _hold(tx, book, task, report, created=known is None)
+    else:
+        recorded = _move(tx, book, written, task, report, created=known is None)
+    written.receipt(report, recorded.verdict, recorded.task)
+    return recorded
+
+
+def _must_wait(task: Task, report: Report) -> bool:
+    """Nobody vouches for it: an ending of a known task, or anything about an unknown one."""
+    if not report.hold:
+        return False
+    if task.version == 0:
+        return True
+    return report.update.status.final and judge(task, report.update.status) is Verdict.RECORDED
+
+
+def _hold(tx: Tx, book: _TaskBook, task: Task, report: Report, *, created: bool) -> Recorded:
+    """Keep an unsigned ending aside and make the task due: the provider will be asked."""
+    hint = report.update if report.update.status.final else task.hint
+    held = replace(
+        task,
+        hint=hint,
+        hint_at=task.hint_at or (tx.now if hint else None),
+        expect_push=True,
+        next_poll_at=min(filter(None, (task.next_poll_at, tx.now))),
+        poll_fence=task.poll_fence + 1,  # an answer already on its way may be older than this push
+        token_id=report.receipt.token_id if report.receipt else task.token_id,
+        updated_at=tx.now,
+    )
+    if task.hint is None or created:
+        book.put(held)
+        tx.wake(POLLS)
+        return Recorded(Verdict.HELD, held, created)
+    return Recorded(Verdict.HELD, task)  # asked about already
+
+
+def _move(
+    tx: Tx, book: _TaskBook, written: _Written, task: Task, report: Report, *, created: bool
+) -> Recorded:
+    verdict = judge(task, report.update.status)
+    change = advance(
+        task, report.update, source=report.source, confirmed=report.trusted, now=tx.now
+    )
+    if verdict is Verdict.CONTRADICTION:
+        logger.warning(
+            "task %s ended as %s, now %s says %s: kept as a receipt",
+            task.id,
+            task.status,
+            report.source,
+            report.update.status,
+        )
+    if change and report.source is Source.POLL:
+        change = replace(change, task=_credited(change.task, task))
+    moved = _planned(change.task if change else task, report, tx.now)
+    if created or moved != book.get((task.provider, task.provider_task_id)):
+        book.put(moved)
+    if moved.next_poll_at is not None:
+        tx.wake(POLLS)
+    event_id = None
+    if change and change.event_type:
+        event_id = written.event(replace(change, task=moved))
+    return Recorded(verdict, moved, created, event_id)
+
+
+def _credited(moved: Task, before: Task) -> Task:
+    """A poll found it: was that a push confirmed, or a push that never came?"""
+    if not moved.status.final:
+        return moved
+    if before.hint is not None:
+        return replace(moved, source=Source.PUSH)
+    return replace(moved, rescued_by_poll=before.expect_push)
+
+
+def _planned(task: Task, report: Report, now: datetime) -> Task:
+    """The task with its next question set, and the claim behind this report released."""
+    if report.source is Source.PUSH and not task.status.final:
+        token_id = report.receipt.token_id if report.receipt else task.token_id
+        task = replace(task, expect_push=True, token_id=token_id)
+    mine = report.polled is not None and report.polled.fence == task.poll_fence
+    if mine:
+        # a new fence: whoever else still holds the old claim releases nothing
+        task = replace(
+            task,
+            polls=task.polls + 1,
+            poll_failures=0,
+            poll_claims=0,
+            poll_fence=task.poll_fence + 1,
+        )
+    if task.status.final:
+        return replace(task, next_poll_at=None)
+    if report.ask_in is None or (report.polled and not mine):
+        return task
+    if task.hint is not None and not report.polled:
+        return task  # due already
+    at = now + report.ask_in
+    if task.status is not Status.TIMED_OUT:
+        at = min(at, max(task.deadline_at, now))  # one question right at the deadline
+    return replace(task, next_poll_at=at)
+
+
+def _new_task(report: Report, now: datetime) -> Task | None:
+    start = report.registration
+    if start is None:
+        return None
+    return Task(
+        id=new_id("task", now),
+        provider=report.provider,
+        provider_task_id=report.provider_task_id,
+        created_at=now,
+        updated_at=now,
+        deadline_at=now + start.timeout,
+        kind=start.kind,
+        model=start.model,
+        family=start.family,
+        metadata=start.metadata,
+        expect_push=start.expect_push,
+        source=report.source,
+    )
+
+
+def _adopted(task: Task, start: Registration) -> Task:
+    """A task that a push made known first takes what its registration adds."""
+    return replace(
+        task,
+        deadline_at=task.created_at + start.timeout if task.version == 0 else task.deadline_at,
+        kind=task.kind or start.kind,
+        model=task.model or start.model,
+        family=task.family or start.family,
+        metadata=task.metadata or start.metadata,
+    )
+
+
+def task_event_row(change: Change, now: datetime) -> dict[str, Any]:
+    """An event about a task, its body exactly as every subscriber will get it."""
+    data = {
+        "task": task_json(change.task),
+        "previous_status": change.previous,
+        "source": change.task.source,
+        "late": change.late,
+    }
+    return event_row(
+        str(change.event_type),
+        data,
+        now,
+        subject=change.task.id,
+        provider=change.task.provider,
+        task_id=change.task.id,
+        version=change.task.version,
+    )
+
+
+def event_row(
+    event_type: str,
+    data: Mapping[str, Any],
+    now: datetime,
+    *,
+    subject: str,
+    provider: str | None = None,
+    task_id: str | None = None,
+    version: int = 0,
+) -> dict[str, Any]:
+    event_id = new_id("evt", now)
+    body = {"id": event_id, "type": event_type, "timestamp": rfc3339(now), "data": data}
+    return {
+        "id": event_id,
+        "type": event_type,
+        "provider": provider,
+        "task_id": task_id,
+        "subject": subject,
+        "version": version,
+        "created_at": now,
+        "body": json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode(),
+    }
+
+
+def delivery_row(event: Mapping[str, Any], subscription_id: str, now: datetime) -> dict[str, Any]:
+    """A delivery that is due at once."""
+    return {
+        "id": new_id("dlv", now),
+        "event_id": event["id"],
+        "subscription_id": subscription_id,
+        "task_id": event["task_id"],
+        "task_version": event["version"],
+        "status": "pending",
+        "due_at": now,
+        "fence": 0,
+        "attempts": 0,
+        "failures": 0,
+        "claims": 0,
+        "created_at": now,
+    }
+
+
+def receipt_row(
+    provider: str,
+    receipt: Receipt,
+    verdict: Verdict,
+    now: datetime,
+    *,
+    provider_task_id: str | None = None,
+    task_id: str | None = None,
+) -> dict[str, Any]:
+    return {
+        "id": new_id("rcp", now),
+        "provider": provider,
+        "token_id": receipt.token_id,
+        "provider_task_id": provider_task_id,
+        "task_id": task_id,
+        "received_at": now,
+        "verdict": verdict,
+        "raw": receipt.raw,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """A push that came with a good token and could not be read."""
+
+    provider: str
+    receipt: Receipt
+
+
+def _keep_unread(tx: Tx, items: Sequence[Unread]) -> list[None]:
+    """Keep them, and ask the provider at once about the open tasks their tokens pushed before."""
+    rows = [receipt_row(item.provider, item.receipt, Verdict.UNREADABLE, tx.now) for item in items]
+    tx.connection.execute(receipts.insert(), rows)
+    token_ids = {item.receipt.token_id for item in items}
+    tx.connection.execute(
+        tasks.update()
+        .where(tasks.c.token_id.in_(token_ids), tasks.c.next_poll_at > tx.now)
+        .values(next_poll_at=tx.now)
+    )
+    tx.wake(POLLS)
+    return [None] * len(items)
+
+
+keep_unread: Operation[Unread, None] = Operation("keep_unread", _keep_unread)

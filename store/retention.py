@@ -1,0 +1,116 @@
+"""What is no longer needed, removed a bounded step at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from sqlalchemy import select
+
+from store.claims import waiting_subscriptions
+from store.events import Status
+from store.tables import attempts, deliveries, events, receipts, tasks, word
+from store.text import clean
+from store.writer import Operation, Tx
+
+_ENDED = [word(status) for status in Status if status.final or status is Status.TIMED_OUT]
+
+
+@dataclass(frozen=True, slots=True)
+class Prune:
+    """Delete what ended longer ago than `keep`: at most `limit` tasks, and as many other rows."""
+
+    keep: timedelta
+    limit: int = 200
+
+
+def _prune(tx: Tx, items: Sequence[Prune]) -> list[int]:
+    return [_prune_one(tx, item) for item in items]
+
+
+prune: Operation[Prune, int] = Operation("prune", _prune, order=3)
+"""Answers how many rows of tasks, events and receipts went; 0 when there is nothing left to do."""
+
+
+def _prune_one(tx: Tx, item: Prune) -> int:
+    before = tx.now - item.keep
+    ended = tx.connection.execute(
+        select(tasks.c.id)
+        .where(tasks.c.status.in_(_ENDED), tasks.c.updated_at < before)
+        .order_by(tasks.c.updated_at)
+        .limit(item.limit)
+    )
+    task_ids = list(ended.scalars())
+    of_tasks = select(events.c.id).where(events.c.task_id.in_(task_ids)) if task_ids else None
+    own = (
+        select(events.c.id)
+        .where(events.c.task_id.is_(None), events.c.created_at < before)
+        .order_by(events.c.cursor)
+        .limit(item.limit)
+    )
+    event_ids = list(tx.connection.execute(own).scalars())
+    if of_tasks is not None:
+        event_ids += tx.connection.execute(of_tasks).scalars()
+    _delete_events(tx, event_ids)
+    orphans = (
+        select(receipts.c.id)
+        .where(receipts.c.task_id.is_(None), receipts.c.received_at < before)
+        .order_by(receipts.c.received_at)
+        .limit(item.limit)
+    )
+    receipt_ids = list(tx.connection.execute(orphans).scalars())
+    tx.connection.execute(receipts.delete().where(receipts.c.id.in_(receipt_ids)))
+    tx.connection.execute(receipts.delete().where(receipts.c.task_id.in_(task_ids)))
+    tx.connection.execute(tasks.delete().where(tasks.c.id.in_(task_ids)))
+    return len(task_ids) + len(event_ids) + len(receipt_ids)
+
+
+def _delete_events(tx: Tx, event_ids: list[str]) -> None:
+    if not event_ids:
+        return
+    owed = select(deliveries.c.id).where(deliveries.c.event_id.in_(event_ids))
+    tx.connection.execute(attempts.delete().where(attempts.c.delivery_id.in_(owed)))
+    tx.connection.execute(deliveries.delete().where(deliveries.c.event_id.in_(event_ids)))
+    tx.connection.execute(events.delete().where(events.c.id.in_(event_ids)))
+
+
+def _cancel_leftovers(tx: Tx, limits: Sequence[int]) -> list[int]:
+    """Cancel, a few at a time, what is still owed to deleted and disabled subscriptions."""
+    answers = []
+    for limit in limits:
+        gone = [
+            (sid, tx.subscriptions.get(sid))
+            for sid, _ in waiting_subscriptions(tx)
+            if sid not in tx.subscriptions or tx.subscriptions[sid].disabled_reason is not None
+        ]
+        canceled = 0
+        for sid, known in gone:
+            reason = (
+                f"subscription disabled: {known.disabled_reason}"
+                if known
+                else "subscription deleted"
+            )
+            canceled += _cancel(tx, sid, reason, limit)
+        answers.append(canceled)
+    return answers
+
+
+cancel_leftovers: Operation[int, int] = Operation("cancel_leftovers", _cancel_leftovers)
+
+
+def _cancel(tx: Tx, subscription_id: str, reason: str, limit: int) -> int:
+    some = (
+        select(deliveries.c.id)
+        .where(
+            deliveries.c.subscription_id == subscription_id, deliveries.c.status == word("pending")
+        )
+        .limit(limit)
+    )
+    rows = tx.connection.execute(
+        deliveries.update()
+        .where(deliveries.c.id.in_(some.scalar_subquery()))
+        .values(status="canceled", due_at=None, finished_at=tx.now, last_error=clean(reason, 500))
+        .returning(deliveries.c.id)
+    )
+    return len(rows.all())

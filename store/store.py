@@ -1,0 +1,89 @@
+"""The door to the store for code that runs on an event loop.
+
+The store itself is synchronous: writes run in the writer's thread, reads in a few threads of their
+own. `await store.write(record, report)` returns after the commit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Concatenate, ParamSpec, TypeVar
+
+from sqlalchemy import Connection, text
+
+from store.clock import Clock, system_clock
+from store.database import Database, hold_sqlite_file, translated
+from store.writer import Answer, Item, Operation, Writer
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_READERS = 4
+
+
+class Store:
+    """One open database. close() when done; it finishes the writes that are waiting."""
+
+    def __init__(self, database: Database, clock: Clock = system_clock) -> None:
+        self.database = database
+        self._clock = clock
+        self._file = hold_sqlite_file(database)
+        self._listeners: dict[str, list[Callable[[], None]]] = {}
+        self._writer = Writer(database, clock, self._wake)
+        self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="taskbell-reader")
+
+    async def write(self, operation: Operation[Item, Answer], item: Item) -> Answer:
+        """Do it, together with whatever else is waiting; return after the commit.
+
+        Raises StoreUnavailableError when nothing is known to be written, and what the operation
+        itself raises.
+        """
+        return await asyncio.wrap_future(self._writer.submit(operation, item))
+
+    def write_now(self, operation: Operation[Item, Answer], item: Item) -> Answer:
+        """The same from a thread without an event loop."""
+        return self._writer.submit(operation, item).result()
+
+    async def read(
+        self,
+        question: Callable[Concatenate[Connection, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """Ask in one consistent read transaction. Raises StoreUnavailableError."""
+        call = functools.partial(self.read_now, question, *args, **kwargs)
+        return await asyncio.get_running_loop().run_in_executor(self._readers, call)
+
+    def read_now(
+        self,
+        question: Callable[Concatenate[Connection, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """The same from a thread without an event loop."""
+        with translated(), self.database.reader.begin() as connection:
+            return question(connection, *args, **kwargs)
+
+    def listen(self, topic: str, wake: Callable[[], None]) -> None:
+        """Have `wake` called, in the writer's thread, after commits that concern a topic."""
+        self._listeners.setdefault(topic, []).append(wake)
+
+    def close(self) -> None:
+        self._writer.close()
+        self._readers.shutdown()
+        self.database.dispose()
+        if self._file:
+            self._file.close()
+
+    def _wake(self, topics: set[str]) -> None:
+        for topic in topics:
+            for wake in self._listeners.get(topic, ()):
+                wake()
+
+
+def ping(connection: Connection) -> bool:
+    """Whether the database answers."""
+    return bool(connection.execute(text("SELECT 1")).scalar() == 1)

@@ -1,0 +1,183 @@
+"""Subscriptions: made, changed, disabled, deleted. Every change raises their counter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from store.errors import NotFoundError, StoreError
+from store.ids import new_id
+from store.matching import Subscription, interested, subscription_from_row
+from store.records import delivery_row, event_row, insert_events
+from store.tables import subscriptions
+from store.writer import Operation, Tx
+
+
+@dataclass(frozen=True, slots=True)
+class NewSubscription:
+    """What a subscription starts with. Secrets come locked (store/vault.py)."""
+
+    url: str
+    format: str
+    secret_locked: str
+    types: tuple[str, ...] | None = None
+    providers: tuple[str, ...] | None = None
+    metadata: Mapping[str, Any] | None = None
+    description: str | None = None
+    headers_locked: str | None = None
+    header_names: tuple[str, ...] = ()
+    max_in_flight: int | None = None
+    rate_per_second: float | None = None
+    active: bool = True
+
+
+def _create(tx: Tx, items: Sequence[NewSubscription]) -> list[Subscription]:
+    ids = [new_id("sub", tx.now) for _ in items]
+    tx.connection.execute(
+        subscriptions.insert(),
+        [_row(item, sid, tx.now) for item, sid in zip(items, ids, strict=True)],
+    )
+    tx.subscriptions_changed()
+    return [tx.subscriptions[sid] for sid in ids]
+
+
+create: Operation[NewSubscription, Subscription] = Operation("create_subscription", _create)
+
+
+def _row(item: NewSubscription, subscription_id: str, now: datetime) -> dict[str, Any]:
+    return {
+        "id": subscription_id,
+        "url": item.url,
+        "format": item.format,
+        "types": item.types,
+        "providers": item.providers,
+        "metadata": item.metadata,
+        "description": item.description,
+        "headers_locked": item.headers_locked,
+        "header_names": item.header_names,
+        "secret_locked": item.secret_locked,
+        "max_in_flight": item.max_in_flight,
+        "rate_per_second": item.rate_per_second,
+        "active": item.active,
+        "created_at": now,
+        "updated_at": now,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """New values, by the names of the columns."""
+
+    subscription_id: str
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _edit(tx: Tx, items: Sequence[Edit]) -> list[Subscription | StoreError]:
+    answers: list[Subscription | StoreError] = []
+    for item in items:
+        if item.subscription_id not in tx.subscriptions:
+            answers.append(NotFoundError(f"no subscription {item.subscription_id}"))
+            continue
+        values = dict(item.values)
+        if values.get("active"):
+            values |= {"disabled_reason": None, "failing_since": None}
+        _update(tx, item.subscription_id, values)
+        tx.wake("deliveries")
+        answers.append(tx.subscriptions[item.subscription_id])
+    return answers
+
+
+edit: Operation[Edit, Subscription] = Operation("edit_subscription", _edit)
+
+
+@dataclass(frozen=True, slots=True)
+class Rotation:
+    """A new signing secret; the old one keeps signing beside it for `overlap`."""
+
+    subscription_id: str
+    secret_locked: str
+    overlap: timedelta
+
+
+def _rotate(tx: Tx, items: Sequence[Rotation]) -> list[Subscription | StoreError]:
+    answers: list[Subscription | StoreError] = []
+    for item in items:
+        known = tx.subscriptions.get(item.subscription_id)
+        if known is None:
+            answers.append(NotFoundError(f"no subscription {item.subscription_id}"))
+            continue
+        values = {
+            "secret_locked": item.secret_locked,
+            "old_secret_locked": known.secret_locked,
+            "old_secret_until": tx.now + item.overlap,
+        }
+        _update(tx, known.id, values)
+        answers.append(tx.subscriptions[known.id])
+    return answers
+
+
+rotate: Operation[Rotation, Subscription] = Operation("rotate_secret", _rotate)
+
+
+def _delete(tx: Tx, ids: Sequence[str]) -> list[StoreError | None]:
+    answers: list[StoreError | None] = []
+    for subscription_id in ids:
+        if subscription_id not in tx.subscriptions:
+            answers.append(NotFoundError(f"no subscription {subscription_id}"))
+            continue
+        _update(tx, subscription_id, {"deleted_at": tx.now, "active": False})
+        answers.append(None)
+    return answers
+
+
+delete: Operation[str, None] = Operation("delete_subscription", _delete)
+"""Its deliveries stay as history; what is still owed is canceled in steps."""
+
+
+def disable(tx: Tx, subscription: Subscription, reason: str) -> None:
+    """Switch a subscription off and say so in an event subscription.disabled."""
+    _update(tx, subscription.id, {"active": False, "disabled_reason": reason[:500]})
+    data = {"subscription": {"id": subscription.id, "reason": reason[:500]}}
+    event = event_row("subscription.disabled", data, tx.now, subject=subscription.id)
+    rows = [
+        delivery_row(event, other.id, tx.now)
+        for other in interested(tx.subscriptions, "subscription.disabled", None, {})
+    ]
+    insert_events(tx, [event], rows)
+
+
+def _update(tx: Tx, subscription_id: str, values: Mapping[str, Any]) -> None:
+    tx.connection.execute(
+        subscriptions.update()
+        .where(subscriptions.c.id == subscription_id)
+        .values({**values, "updated_at": tx.now})
+    )
+    tx.subscriptions_changed()
+
+
+def get_subscription(connection: Connection, subscription_id: str) -> Subscription | None:
+    row = connection.execute(
+        select(subscriptions).where(
+            subscriptions.c.id == subscription_id, subscriptions.c.deleted_at.is_(None)
+        )
+    ).first()
+    return subscription_from_row(row) if row else None
+
+
+def list_subscriptions(
+    connection: Connection, *, limit: int, before: str | None = None
+) -> list[Subscription]:
+    """Newest first; `before` is the id of the last one already seen."""
+    query = (
+        select(subscriptions)
+        .where(subscriptions.c.deleted_at.is_(None))
+        .order_by(subscriptions.c.id.desc())
+        .limit(limit)
+    )
+    if before:
+        query = query.where(subscriptions.c.id < before)
+    return [subscription_from_row(row) for row in connection.execute(query)]

@@ -1,0 +1,281 @@
+"""Questions about tasks: which are due to be asked about, and what the API shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import ColumnElement, Connection, bindparam, func, select, union_all
+
+from store.events import Source, Status, Task, TaskUpdate, Verdict
+from store.records import POLLS, Report, record
+from store.rows import task_from_row
+from store.tables import receipts, tasks, word
+from store.text import clean
+from store.writer import Operation, Tx
+
+PARKED_AFTER = 5
+"""A task whose claims were never finished this often crashes its poller: it is asked no more."""
+
+
+@dataclass(frozen=True, slots=True)
+class PollClaim:
+    """Who asks, and how many tasks of each provider it can take.
+
+    unverified: of these providers, how many tasks that only an unsigned push has named.
+    """
+
+    owner: str
+    wanted: Mapping[str, int]
+    unverified: Mapping[str, int]
+    lease: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """Tasks to ask about, leased; and when the next one is due, if any is known."""
+
+    tasks: tuple[Task, ...]
+    next_due: datetime | None
+
+
+def _claim_due(tx: Tx, claims: Sequence[PollClaim]) -> list[Claimed]:
+    return [_claim_one(tx, claim) for claim in claims]
+
+
+claim_due: Operation[PollClaim, Claimed] = Operation("claim_due", _claim_due)
+
+
+def _claim_one(tx: Tx, claim: PollClaim) -> Claimed:
+    ids: list[str] = []
+    for verified, wanted in ((True, claim.wanted), (False, claim.unverified)):
+        for provider in _providers_due(tx, wanted, verified):
+            ids.extend(_lock_due(tx, provider, wanted[provider], verified))
+    found = _lease(tx, ids, claim) if ids else ()
+    return Claimed(found, _next_due(tx.connection, claim.wanted))
+
+
+def _providers_due(tx: Tx, wanted: Mapping[str, int], verified: bool) -> list[str]:
+    """One small look at the index, so that an idle poller asks no more than that."""
+    names = [name for name, limit in wanted.items() if limit > 0]
+    if not names:
+        return []
+    firsts = union_all(
+        *(
+            select(
+                bindparam(None, name, unique=True).label("provider"),
+                func.min(tasks.c.next_poll_at).label("due"),
+            ).where(*_waiting(name, verified))
+            for name in names
+        )
+    ).subquery()
+    rows = tx.connection.execute(select(firsts.c.provider).where(firsts.c.due <= tx.now))
+    return list(rows.scalars())
+
+
+def _waiting(provider: str, verified: bool) -> list[ColumnElement[bool]]:
+    version = tasks.c.version > word(0) if verified else tasks.c.version == word(0)
+    return [tasks.c.provider == provider, tasks.c.next_poll_at.is_not(None), version]
+
+
+def _lock_due(tx: Tx, provider: str, limit: int, verified: bool) -> list[str]:
+    query = (
+        select(tasks.c.id)
+        .where(*_waiting(provider, verified), tasks.c.next_poll_at <= tx.now)
+        .order_by(tasks.c.next_poll_at)
+        .limit(limit)
+    )
+    return list(tx.connection.execute(tx.database.locked(query, skip=True)).scalars())
+
+
+def _lease(tx: Tx, ids: list[str], claim: PollClaim) -> tuple[Task, ...]:
+    rows = tx.connection.execute(
+        tasks.update()
+        .where(tasks.c.id.in_(ids))
+        .values(
+            next_poll_at=tx.now + claim.lease,
+            poll_fence=tasks.c.poll_fence + 1,
+            poll_claims=tasks.c.poll_claims + 1,
+            poll_owner=claim.owner,
+        )
+        .returning(*tasks.c)
+    )
+    claimed = [task_from_row(row) for row in rows]
+    parked = [task.id for task in claimed if task.poll_claims > PARKED_AFTER]
+    if parked:
+        tx.connection.execute(
+            tasks.update()
+            .where(tasks.c.id.in_(parked))
+            .values(
+                next_poll_at=None,
+                poll_error=f"parked: {PARKED_AFTER} questions were started and never finished",
+            )
+        )
+    return tuple(task for task in claimed if task.poll_claims <= PARKED_AFTER)
+
+
+def _next_due(connection: Connection, wanted: Mapping[str, int]) -> datetime | None:
+    names = list(wanted)
+    if not names:
+        return None
+    dues = [
+        select(func.min(tasks.c.next_poll_at).label("due")).where(*_waiting(name, True))
+        for name in names
+    ]
+    soonest = union_all(*dues).subquery()
+    due: datetime | None = connection.execute(
+        select(func.min(soonest.c.due, type_=tasks.c.next_poll_at.type))
+    ).scalar()
+    return due
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """A question that brought no news: when to ask again (None: never), and what went wrong."""
+
+    task_id: str
+    fence: int
+    ask_in: timedelta | None
+    failed: bool = False
+    error: str | None = None
+
+
+def _reschedule(tx: Tx, items: Sequence[Later]) -> list[None]:
+    tx.connection.execute(
+        tasks.update()
+        .where(tasks.c.id == bindparam("task"), tasks.c.poll_fence == bindparam("held_fence"))
+        .values(
+            next_poll_at=bindparam("at"),
+            polls=tasks.c.polls + 1,
+            poll_claims=0,
+            poll_failures=bindparam("again") * (tasks.c.poll_failures + 1),
+            poll_error=bindparam("trouble"),
+        ),
+        [
+            {
+                "task": item.task_id,
+                "held_fence": item.fence,
+                "at": tx.now + item.ask_in if item.ask_in is not None else None,
+                "again": int(item.failed),
+                "trouble": clean(item.error, 500) if item.error else None,
+            }
+            for item in sorted(items, key=lambda item: item.task_id)
+        ],
+    )
+    return [None] * len(items)
+
+
+reschedule: Operation[Later, None] = Operation("reschedule", _reschedule, order=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Overdue:
+    """Time out open tasks past their deadline.
+
+    grace: extra time for tasks of these providers, which a question right at the deadline may
+    still find ended. ask_in: the next question to a timed-out task.
+    """
+
+    limit: int
+    grace: timedelta
+    askable: frozenset[str]
+    ask_in: timedelta
+
+
+def _expire(tx: Tx, items: Sequence[Overdue]) -> list[int]:
+    answers = []
+    for item in items:
+        overdue = (tasks.c.deadline_at <= tx.now - item.grace) | (
+            (tasks.c.deadline_at <= tx.now) & tasks.c.provider.not_in(item.askable)
+        )
+        rows = tx.connection.execute(
+            select(tasks)
+            .where(tasks.c.status.in_((word(Status.QUEUED), word(Status.PROCESSING))), overdue)
+            .where(tasks.c.deadline_at <= tx.now)
+            .order_by(tasks.c.deadline_at)
+            .limit(item.limit)
+        )
+        found = [task_from_row(row) for row in rows]
+        _drop_unverified(tx, [task for task in found if task.version == 0])
+        reports = [timed_out(task, item.ask_in) for task in found if task.version > 0]
+        if reports:
+            record.run(tx, reports)
+        answers.append(len(found))
+    return answers
+
+
+expire: Operation[Overdue, int] = Operation("expire", _expire)
+
+
+def timed_out(task: Task, ask_in: timedelta) -> Report:
+    return Report(
+        provider=task.provider,
+        provider_task_id=task.provider_task_id,
+        update=TaskUpdate(Status.TIMED_OUT, task.provider_status or ""),
+        source=Source.POLL,
+        trusted=False,
+        ask_in=ask_in,
+    )
+
+
+def _refute(tx: Tx, items: Sequence[Task]) -> list[None]:
+    """The provider does not know what an unsigned push named: forget it, keep the receipts."""
+    _drop_unverified(tx, items)
+    return [None] * len(items)
+
+
+refute: Operation[Task, None] = Operation("refute", _refute)
+
+
+def _drop_unverified(tx: Tx, dropped: Sequence[Task]) -> None:
+    ids = [task.id for task in dropped]
+    if ids:
+        tx.connection.execute(
+            receipts.update()
+            .where(receipts.c.task_id.in_(ids))
+            .values(verdict=Verdict.REFUTED, task_id=None)
+        )
+        tx.connection.execute(tasks.delete().where(tasks.c.id.in_(ids), tasks.c.version == 0))
+
+
+def _ask_now(tx: Tx, ids: Sequence[str]) -> list[bool]:
+    rows = tx.connection.execute(
+        tasks.update()
+        .where(tasks.c.id.in_(ids), tasks.c.status.not_in(_FINAL))
+        .values(next_poll_at=tx.now, poll_claims=0)
+        .returning(tasks.c.id)
+    )
+    due = set(rows.scalars())
+    tx.wake(POLLS)
+    return [task_id in due for task_id in ids]
+
+
+ask_now: Operation[str, bool] = Operation("ask_now", _ask_now)
+"""Make a task due for a question at once; False when it has ended or is unknown."""
+
+_FINAL = [status for status in Status if status.final]
+
+
+def get_task(connection: Connection, task_id: str) -> Task | None:
+    row = connection.execute(select(tasks).where(tasks.c.id == task_id)).first()
+    return task_from_row(row) if row else None
+
+
+def list_tasks(
+    connection: Connection,
+    *,
+    limit: int,
+    before: str | None = None,
+    status: Status | None = None,
+    provider: str | None = None,
+) -> list[Task]:
+    """Newest first; `before` is the id of the last task already seen."""
+    query = select(tasks).order_by(tasks.c.id.desc()).limit(limit)
+    if before:
+        query = query.where(tasks.c.id < before)
+    if status:
+        query = query.where(tasks.c.status == status)
+    if provider:
+        query = query.where(tasks.c.provider == provider)
+    return [task_from_row(row) for row in connection.execute(query)]

@@ -1,0 +1,181 @@
+"""The writer: one thread that runs whatever is waiting in one transaction, then says so.
+
+A caller's future is resolved after the commit, so "done" means durable, and the price of the
+commit is shared by everybody who waited for it.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Generic, TypeVar
+
+from sqlalchemy import Connection
+
+from store.clock import Clock
+from store.database import Database, translated
+from store.errors import StoreError, StoreUnavailableError
+from store.matching import COUNTER, Subscription, SubscriptionBook
+from store.tables import counters
+
+logger = logging.getLogger("taskbell.store")
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+
+BATCH = 512
+WAITING = 20_000
+
+
+@dataclass(slots=True)
+class Tx:
+    """What an operation works with: the open transaction, its time, and whom to wake after it."""
+
+    connection: Connection
+    database: Database
+    now: datetime
+    book: SubscriptionBook
+    topics: set[str] = field(default_factory=set)
+    _subscriptions: Mapping[str, Subscription] | None = None
+
+    @property
+    def subscriptions(self) -> Mapping[str, Subscription]:
+        """Every subscription that is not deleted, by id; one small question a transaction."""
+        if self._subscriptions is None:
+            self._subscriptions = self.book.current(self.connection)
+        return self._subscriptions
+
+    def subscriptions_changed(self) -> None:
+        """Count a change to the subscriptions table, so that every process reads it again."""
+        self.connection.execute(
+            counters.update().where(counters.c.name == COUNTER).values(value=counters.c.value + 1)
+        )
+        self.book.forget()
+        self._subscriptions = None
+
+    def wake(self, topic: str) -> None:
+        """Tell the listeners of a topic once the transaction is committed."""
+        self.topics.add(topic)
+
+
+@dataclass(frozen=True, slots=True)
+class Operation(Generic[Item, Answer]):
+    """Something to do in a transaction, for many items at once.
+
+    run answers in the items' order; an exception among the answers fails that item alone. order
+    says which kind goes first within a transaction: what takes PostgreSQL's claim lock goes last,
+    so that two processes never wait for each other crosswise.
+    """
+
+    name: str
+    run: Callable[[Tx, Sequence[Item]], Sequence[Answer | StoreError]]
+    order: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    operation: Operation[Any, Any]
+    item: Any
+    future: Future[Any]
+
+
+class Writer:
+    """Owns the write connection. submit() from any thread; close() finishes what is waiting."""
+
+    def __init__(self, database: Database, clock: Clock, woken: Callable[[set[str]], None]) -> None:
+        self._database = database
+        self._clock = clock
+        self._woken = woken
+        self._book = SubscriptionBook()
+        self._jobs: queue.Queue[_Job | None] = queue.Queue(WAITING)
+        self._closed = False
+        self._thread = threading.Thread(target=self._work, name="taskbell-writer", daemon=True)
+        self._thread.start()
+
+    def submit(self, operation: Operation[Item, Answer], item: Item) -> Future[Answer]:
+        """Have an operation done. Raises StoreUnavailableError when too much is waiting."""
+        future: Future[Answer] = Future()
+        if self._closed:
+            raise StoreUnavailableError("the store is closed")
+        try:
+            self._jobs.put_nowait(_Job(operation, item, future))
+        except queue.Full:
+            raise StoreUnavailableError("too many writes are waiting") from None
+        return future
+
+    def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._jobs.put(None)
+            self._thread.join()
+
+    def _work(self) -> None:
+        while (batch := self._next_batch()) is not None:
+            if batch:
+                self._run(batch)
+
+    def _next_batch(self) -> list[_Job] | None:
+        job = self._jobs.get()
+        if job is None:
+            return None
+        batch = [job]
+        while len(batch) < BATCH:
+            try:
+                job = self._jobs.get_nowait()
+            except queue.Empty:
+                break
+            if job is None:
+                self._jobs.put(None)  # close after this batch
+                break
+            batch.append(job)
+        return batch
+
+    def _run(self, batch: list[_Job]) -> None:
+        try:
+            answers, topics = self._transaction(batch)
+        except StoreUnavailableError as error:
+            _fail(batch, error)
+        except Exception as error:  # noqa: BLE001 - one bad row must fail alone, whatever it raises
+            if len(batch) == 1:
+                _fail(batch, error)
+                return
+            logger.warning(
+                "a batch of %d writes failed (%s), trying them singly",
+                len(batch),
+                type(error).__name__,
+            )
+            for job in batch:
+                self._run([job])
+        else:
+            for job, answer in answers:
+                if isinstance(answer, StoreError):
+                    job.future.set_exception(answer)
+                else:
+                    job.future.set_result(answer)
+            if topics:
+                self._woken(topics)
+
+    def _transaction(self, batch: list[_Job]) -> tuple[list[tuple[_Job, Any]], set[str]]:
+        groups: dict[str, list[_Job]] = {}
+        for job in batch:
+            groups.setdefault(job.operation.name, []).append(job)
+        answers: list[tuple[_Job, Any]] = []
+        with translated(), self._database.writer.begin() as connection:
+            tx = Tx(connection, self._database, self._now(connection), self._book)
+            for jobs in sorted(groups.values(), key=lambda jobs: jobs[0].operation.order):
+                results = jobs[0].operation.run(tx, [job.item for job in jobs])
+                answers.extend(zip(jobs, results, strict=True))
+        return answers, tx.topics
+
+    def _now(self, connection: Connection) -> datetime:
+        return self._database.now(connection, self._clock)
+
+
+def _fail(batch: list[_Job], error: BaseException) -> None:
+    for job in batch:
+        job.future.set_exception(error)
