@@ -1,0 +1,1 @@
+"""How facts go out: claim, send, judge, write down."""

@@ -1,0 +1,100 @@
+"""What a sink is: how an event is written for one kind of receiver, and how its answer is judged.
+
+To add one: a file in dispatch/sinks/ that ends in `SINK: Sink = <Class>()`. Its name is what
+a subscription's `format` says.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from functools import cache
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """An event as it leaves: body is the exact JSON that was stored when it was recorded."""
+
+    id: str
+    type: str
+    source: str  # /taskbell/minimax
+    subject: str  # task_…
+    time: datetime
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where an event goes: the parts of a subscription that a sink may use, secrets in clear.
+
+    secrets: the signing secrets, newest first; two during a rotation.
+    """
+
+    subscription_id: str
+    url: str
+    secrets: tuple[str, ...]
+    headers: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One HTTP POST, ready to send."""
+
+    url: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back: lower-case header names, the body's first 64 KiB, and how long it took."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    seconds: float
+
+
+class Result(StrEnum):
+    """What an attempt came to."""
+
+    DELIVERED = "delivered"
+    RETRY = "retry"  # try again on the schedule
+    REFUSED = "refused"  # never wants to hear from us again: disable the subscription
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The verdict on one attempt. retry_after: the least wait the receiver asked for."""
+
+    result: Result
+    reason: str = ""
+    retry_after: timedelta | None = None
+
+
+class Sink(Protocol):
+    """One format. Both methods are pure."""
+
+    name: str
+
+    def render(self, event: Event, target: Target, now: datetime) -> Request:
+        """The request to send. The same event makes the same body on every attempt."""
+
+    def judge(self, answer: Answer, now: datetime) -> Outcome:
+        """What the receiver's answer means."""
+
+
+@cache
+def sinks() -> Mapping[str, Sink]:
+    """Every sink in dispatch/sinks, by name."""
+    package = importlib.import_module("dispatch.sinks")
+    found: dict[str, Sink] = {}
+    for module in pkgutil.iter_modules(package.__path__):
+        sink: Sink = importlib.import_module(f"dispatch.sinks.{module.name}").SINK
+        found[sink.name] = sink
+    return found
