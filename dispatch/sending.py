@@ -1,0 +1,83 @@
+"""One attempt, from event to verdict: open the secrets, render, post, judge."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from dispatch.client import Client, SendFailed
+from dispatch.sink import Answer, Event, Outcome, Result, Target, sinks
+from store.clock import Clock, monotonic
+from store.matching import Subscription
+from store.vault import Vault, VaultError
+
+_REMEMBERED_MOST = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """How an attempt went. answer is None when none came."""
+
+    outcome: Outcome
+    answer: Answer | None
+    started_at: datetime
+    duration: timedelta
+
+
+class Sender:
+    """Sends events to subscriptions. Raises nothing that a subscriber could cause."""
+
+    def __init__(self, client: Client, vault: Vault, clock: Clock) -> None:
+        self._client = client
+        self._vault = vault
+        self._clock = clock
+        self._opened: dict[tuple[str, datetime], Target] = {}
+
+    async def send(self, event: Event, subscription: Subscription) -> Sent:
+        started_at, start = self._clock(), monotonic()
+        outcome, answer = await self._attempt(event, subscription)
+        return Sent(outcome, answer, started_at, timedelta(seconds=monotonic() - start))
+
+    async def _attempt(
+        self, event: Event, subscription: Subscription
+    ) -> tuple[Outcome, Answer | None]:
+        sink = sinks().get(subscription.format)
+        if sink is None:  # written by a newer version
+            return Outcome(Result.RETRY, f"format {subscription.format!r} is not known here"), None
+        try:
+            target = self._target(subscription)
+        except VaultError as error:
+            return Outcome(Result.RETRY, str(error)), None
+        try:
+            answer = await self._client.post(sink.render(event, target, self._clock()))
+        except SendFailed as failure:
+            return Outcome(Result.RETRY, failure.reason), None
+        return sink.judge(answer, self._clock()), answer
+
+    def _target(self, subscription: Subscription) -> Target:
+        """The subscription with its secrets open; opened once for each time it was changed."""
+        key = (subscription.id, subscription.updated_at)
+        if key not in self._opened:
+            if len(self._opened) >= _REMEMBERED_MOST:
+                self._opened.clear()
+            self._opened[key] = self._open(subscription)
+        target = self._opened[key]
+        if len(target.secrets) > 1 and self._overlap_is_over(subscription):
+            return Target(target.subscription_id, target.url, target.secrets[:1], target.headers)
+        return target
+
+    def _open(self, subscription: Subscription) -> Target:
+        secrets = [self._vault.open(subscription.secret_locked)]
+        if subscription.old_secret_locked:
+            secrets.append(self._vault.open(subscription.old_secret_locked))
+        headers = subscription.headers_locked
+        return Target(
+            subscription_id=subscription.id,
+            url=subscription.url,
+            secrets=tuple(secrets),
+            headers=self._vault.open(headers) if headers else {},
+        )
+
+    def _overlap_is_over(self, subscription: Subscription) -> bool:
+        until = subscription.old_secret_until
+        return until is None or until <= self._clock()
