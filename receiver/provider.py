@@ -107,6 +107,7 @@ class Provider(Protocol):
     budget: Budget
     pushes: bool  # can it push to a callback URL at all?
     signed: bool  # does it sign what it pushes?
+    words: frozenset[str]  # every status word it is known to use, casefolded
 
     def challenge(self, body: Any) -> Any:
         """The value to echo, or NO_CHALLENGE."""

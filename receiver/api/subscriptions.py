@@ -1,0 +1,260 @@
+"""Subscriptions: who gets events, and a trial of whether they arrive."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Protocol
+
+from receiver.endpoint import Call, Endpoint, Reply
+from receiver.models import (
+    ListQuery,
+    Page,
+    SubscriptionInput,
+    SubscriptionPatch,
+    SubscriptionView,
+    SubscriptionWithSecret,
+    TrialView,
+)
+from receiver.problems import Problem
+from store import subscriptions
+from store.errors import NotFoundError
+from store.keys import Scope
+from store.matching import Subscription
+from store.store import Store
+from store.vault import Vault
+
+SECRET_OVERLAP = timedelta(hours=24)
+"""How long the old secret signs beside the new one after a rotation."""
+
+
+class Rules(Protocol):
+    """What dispatch decides about a subscription; the app joins the two (deploy/app.py)."""
+
+    formats: Collection[str]
+
+    def new_secret(self) -> str:
+        """A fresh whsec_… signing secret."""
+
+    def check_headers(self, headers: dict[str, str]) -> dict[str, str]:
+        """The headers as they may be sent. Raises ValueError with the rule."""
+
+    async def check_url(self, url: str) -> None:
+        """Whether deliveries may go there. Raises ValueError with the reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What a test delivery came to."""
+
+    delivered: bool
+    status_code: int | None
+    reason: str | None
+    duration: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionApi:
+    store: Store
+    vault: Vault
+    rules: Rules
+    try_out: Callable[[Subscription], Awaitable[Trial]]
+
+    def endpoints(self) -> list[Endpoint]:
+        one = "/v1/subscriptions/{id}"
+        return [
+            Endpoint(
+                "POST",
+                "/v1/subscriptions",
+                "Subscribe a URL; the answer shows the signing secret, once",
+                self.create,
+                {201: SubscriptionWithSecret},
+                Scope.WRITE,
+                body=SubscriptionInput,
+            ),
+            Endpoint(
+                "GET",
+                "/v1/subscriptions",
+                "List subscriptions, newest first",
+                self.list,
+                {200: Page[SubscriptionView]},
+                query=ListQuery,
+            ),
+            Endpoint(
+                "GET",
+                one,
+                "Show a subscription",
+                self.show,
+                {200: SubscriptionView},
+                problems=(404,),
+            ),
+            Endpoint(
+                "PATCH",
+                one,
+                "Change a subscription; active true also enables a disabled one",
+                self.change,
+                {200: SubscriptionView},
+                Scope.WRITE,
+                body=SubscriptionPatch,
+                problems=(404,),
+            ),
+            Endpoint(
+                "DELETE",
+                one,
+                "Delete a subscription; what it is still owed is canceled",
+                self.delete,
+                {204: None},
+                Scope.WRITE,
+                problems=(404,),
+            ),
+            Endpoint(
+                "POST",
+                f"{one}/test",
+                "Send a sample event now and say how it went",
+                self.test,
+                {200: TrialView},
+                Scope.WRITE,
+                problems=(404,),
+            ),
+            Endpoint(
+                "POST",
+                f"{one}/rotate-secret",
+                "Make a new signing secret; the old one signs beside it for a day",
+                self.rotate,
+                {200: SubscriptionWithSecret},
+                Scope.WRITE,
+                problems=(404,),
+            ),
+        ]
+
+    async def create(self, call: Call) -> Reply:
+        wish = call.body(SubscriptionInput)
+        await self._check(wish.url, wish.format)
+        headers = self._headers(wish.headers or {})
+        secret = self.rules.new_secret()
+        made = await self.store.write(
+            subscriptions.create,
+            subscriptions.NewSubscription(
+                url=wish.url,
+                format=wish.format,
+                secret_locked=self.vault.lock(secret),
+                types=_tuple(wish.types),
+                providers=_tuple(wish.providers),
+                metadata=wish.metadata,
+                description=wish.description,
+                headers_locked=self.vault.lock(headers) if headers else None,
+                header_names=tuple(headers),
+                max_in_flight=wish.max_in_flight,
+                rate_per_second=wish.rate_per_second,
+                active=wish.active,
+            ),
+        )
+        return Reply(201, _with_secret(made, secret))
+
+    async def list(self, call: Call) -> Reply:
+        query = call.query(ListQuery)
+        found = await self.store.read(
+            subscriptions.list_subscriptions, limit=query.limit + 1, before=query.cursor
+        )
+        page = [_view(each) for each in found[: query.limit]]
+        cursor = page[-1].id if len(found) > query.limit else None
+        return Reply(200, Page[SubscriptionView](data=page, next_cursor=cursor))
+
+    async def show(self, call: Call) -> Reply:
+        return Reply(200, _view(await self._subscription(call)))
+
+    async def change(self, call: Call) -> Reply:
+        known = await self._subscription(call)
+        wish = call.body(SubscriptionPatch)
+        values: dict[str, Any] = wish.model_dump(exclude_unset=True)
+        for name in ("url", "format", "active"):
+            if name in values and values[name] is None:
+                raise Problem(422, f"field {name!r} cannot be null")
+        if "url" in values or "format" in values:
+            await self._check(wish.url or known.url, wish.format or known.format)
+        if "headers" in values:
+            headers = self._headers(values.pop("headers") or {})
+            values["headers_locked"] = self.vault.lock(headers) if headers else None
+            values["header_names"] = tuple(headers)
+        edit = subscriptions.Edit(known.id, values)
+        return Reply(200, _view(await self.store.write(subscriptions.edit, edit)))
+
+    async def delete(self, call: Call) -> Reply:
+        await self.store.write(subscriptions.delete, call.path["id"])
+        return Reply(204)
+
+    async def test(self, call: Call) -> Reply:
+        trial = await self.try_out(await self._subscription(call))
+        return Reply(
+            200,
+            TrialView(
+                delivered=trial.delivered,
+                status_code=trial.status_code,
+                reason=trial.reason,
+                duration_ms=int(trial.duration.total_seconds() * 1000),
+            ),
+        )
+
+    async def rotate(self, call: Call) -> Reply:
+        secret = self.rules.new_secret()
+        rotation = subscriptions.Rotation(call.path["id"], self.vault.lock(secret), SECRET_OVERLAP)
+        return Reply(
+            200, _with_secret(await self.store.write(subscriptions.rotate, rotation), secret)
+        )
+
+    async def _check(self, url: str, format_name: str) -> None:
+        if format_name not in self.rules.formats:
+            known = ", ".join(sorted(self.rules.formats))
+            raise Problem(
+                422, f"field 'format': {format_name[:40]!r} is not known; there are {known}"
+            )
+        try:
+            await self.rules.check_url(url)
+        except ValueError as error:
+            raise Problem(422, f"field 'url': {error}") from None
+
+    def _headers(self, headers: dict[str, str]) -> dict[str, str]:
+        try:
+            return self.rules.check_headers(headers)
+        except ValueError as error:
+            raise Problem(422, f"field 'headers': {error}") from None
+
+    async def _subscription(self, call: Call) -> Subscription:
+        found = await self.store.read(subscriptions.get_subscription, call.path["id"])
+        if found is None:
+            raise NotFoundError("no such subscription")
+        return found
+
+
+def _tuple(values: list[str] | None) -> tuple[str, ...] | None:
+    return None if values is None else tuple(values)
+
+
+def _fields(known: Subscription) -> dict[str, Any]:
+    interest = known.interest
+    return {
+        "id": known.id,
+        "url": known.url,
+        "types": list(interest.types) if interest.types is not None else None,
+        "providers": list(interest.providers) if interest.providers is not None else None,
+        "metadata": interest.metadata,
+        "format": known.format,
+        "headers": dict.fromkeys(known.header_names, "•••"),
+        "description": known.description,
+        "max_in_flight": known.max_in_flight,
+        "rate_per_second": known.rate_per_second,
+        "active": known.active,
+        "disabled_reason": known.disabled_reason,
+        "failing_since": known.failing_since,
+        "created_at": known.created_at,
+        "updated_at": known.updated_at,
+    }
+
+
+def _view(known: Subscription) -> SubscriptionView:
+    return SubscriptionView(**_fields(known))
+
+
+def _with_secret(known: Subscription, secret: str) -> SubscriptionWithSecret:
+    return SubscriptionWithSecret(**_fields(known), secret=secret)

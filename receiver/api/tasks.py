@@ -1,0 +1,157 @@
+"""Tasks: track, list, ask now, stop tracking."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+
+from receiver.endpoint import Call, Endpoint, Reply
+from receiver.models import Page, TaskInput, TasksQuery, TaskView
+from receiver.problems import Problem
+from receiver.provider import Provider
+from store.errors import ConflictError, NotFoundError
+from store.events import Failure, Kind, Source, Status, Task, TaskUpdate, Verdict, task_json
+from store.keys import Scope
+from store.records import Registration, Report, record
+from store.store import Store
+from store.tasks import ask_now, get_task, list_tasks
+
+_EXPECTING_PUSH = timedelta(seconds=60)
+
+
+@dataclass(frozen=True, slots=True)
+class TaskApi:
+    store: Store
+    providers: Mapping[str, Provider]
+    timeout: Callable[[Kind | None], timedelta]
+
+    def endpoints(self) -> list[Endpoint]:
+        one = "/v1/tasks/{id}"
+        return [
+            Endpoint(
+                "POST",
+                "/v1/tasks",
+                "Track a task; 200 when it is tracked already",
+                self.track,
+                {201: TaskView, 200: TaskView},
+                Scope.WRITE,
+                body=TaskInput,
+            ),
+            Endpoint(
+                "GET",
+                "/v1/tasks",
+                "List tasks, newest first",
+                self.list,
+                {200: Page[TaskView]},
+                query=TasksQuery,
+            ),
+            Endpoint("GET", one, "Show a task", self.show, {200: TaskView}, problems=(404,)),
+            Endpoint(
+                "POST",
+                f"{one}/refresh",
+                "Ask the provider now",
+                self.refresh,
+                {202: TaskView},
+                Scope.WRITE,
+                problems=(404, 409),
+            ),
+            Endpoint(
+                "POST",
+                f"{one}/cancel",
+                "Stop tracking; nothing is said to the provider",
+                self.cancel,
+                {200: TaskView},
+                Scope.WRITE,
+                problems=(404, 409),
+            ),
+        ]
+
+    async def track(self, call: Call) -> Reply:
+        wish = call.body(TaskInput)
+        known_provider(self.providers, wish.provider)
+        timeout = timedelta(seconds=wish.timeout_seconds) if wish.timeout_seconds else None
+        recorded = await self.store.write(
+            record,
+            Report(
+                provider=wish.provider,
+                provider_task_id=wish.task_id,
+                update=TaskUpdate(Status.QUEUED, ""),
+                source=Source.API,
+                trusted=False,
+                registration=Registration(
+                    timeout=timeout or self.timeout(wish.kind),
+                    kind=wish.kind,
+                    model=wish.model,
+                    family=wish.family,
+                    metadata=wish.metadata or {},
+                    expect_push=wish.expect_push,
+                ),
+                ask_in=_EXPECTING_PUSH if wish.expect_push else timedelta(0),
+            ),
+        )
+        assert recorded.task is not None  # noqa: S101 - a registration always makes one
+        new = recorded.verdict is Verdict.RECORDED
+        return Reply(201 if new else 200, task_view(recorded.task))
+
+    async def list(self, call: Call) -> Reply:
+        query = call.query(TasksQuery)
+        found = await self.store.read(
+            list_tasks,
+            limit=query.limit + 1,
+            before=query.cursor,
+            status=query.status,
+            provider=query.provider,
+        )
+        page = found[: query.limit]
+        cursor = page[-1].id if len(found) > query.limit else None
+        return Reply(
+            200, Page[TaskView](data=[task_view(task) for task in page], next_cursor=cursor)
+        )
+
+    async def show(self, call: Call) -> Reply:
+        return Reply(200, task_view(await self._task(call)))
+
+    async def refresh(self, call: Call) -> Reply:
+        task = await self._task(call)
+        if not await self.store.write(ask_now, task.id):
+            raise ConflictError(f"task {task.id} has ended: it is {task.status}")
+        return Reply(202, task_view(await self._task(call)))
+
+    async def cancel(self, call: Call) -> Reply:
+        task = await self._task(call)
+        reason = Failure("untracked", "tracking was stopped through the API")
+        recorded = await self.store.write(
+            record,
+            Report(
+                provider=task.provider,
+                provider_task_id=task.provider_task_id,
+                update=TaskUpdate(Status.CANCELED, task.provider_status or "", error=reason),
+                source=Source.API,
+                trusted=False,
+            ),
+        )
+        if recorded.task is None:
+            raise NotFoundError(f"no task {task.id}")
+        if recorded.verdict is Verdict.CONTRADICTION:
+            raise ConflictError(f"task {task.id} has ended: it is {recorded.task.status}")
+        return Reply(200, task_view(recorded.task))
+
+    async def _task(self, call: Call) -> Task:
+        task = await self.store.read(get_task, call.path["id"])
+        if task is None:
+            raise NotFoundError("no such task")
+        return task
+
+
+def task_view(task: Task) -> TaskView:
+    return TaskView.model_validate(task_json(task))
+
+
+def known_provider(providers: Mapping[str, Provider], name: str) -> Provider:
+    """The adapter of that name. Raises Problem 422 that lists the ones there are."""
+    if name not in providers:
+        raise Problem(
+            422, f"provider {name!r} is not known; there are {', '.join(sorted(providers))}"
+        )
+    return providers[name]

@@ -1,0 +1,138 @@
+"""How fast a provider is asked: its rate and concurrency, and how long to leave it in peace."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+SOON_SECONDS = 0.25
+_FIRST_DELAY = timedelta(seconds=1)
+_LONGEST_DELAY = timedelta(seconds=60)
+_LONGEST_RETRY_AFTER = timedelta(minutes=10)
+
+
+class RateLimiter:
+    """Spaces the starts of questions evenly, and holds down how many run at once.
+
+    Any second sees at most the given number of starts (a fraction counts as one more), even when
+    the event loop was held up: starts are spaced from one to the next, not on a timetable.
+    """
+
+    def __init__(
+        self,
+        requests_per_second: float,
+        concurrency: int,
+        monotonic: Callable[[], float],
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        if not 0 < requests_per_second < math.inf or concurrency < 1:
+            raise ValueError("a budget needs a rate above 0 and room for one question")
+        # a hair more than exact, or rounding lets an eleventh start into a second of ten
+        self._spacing = (1 + 1e-6) / requests_per_second
+        self._concurrency = concurrency
+        self._monotonic = monotonic
+        self._sleep = sleep
+        self._places = asyncio.Semaphore(concurrency)
+        self._turnstile = asyncio.Lock()
+        self._next_start = -math.inf
+        self._quiet_until = -math.inf
+        self._waiting = 0
+        self._running = 0
+
+    def free(self) -> int:
+        """How many more questions could start within the next 250 ms.
+
+        Counts questions from the moment they enter slot(): enter first, then ask again.
+        """
+        now = self._monotonic()
+        start = max(now, self._next_start, self._quiet_until)
+        if start > now + SOON_SECONDS:
+            return 0
+        starts = math.floor((now + SOON_SECONDS - start) / self._spacing) + 1
+        places = self._concurrency - self._running
+        return max(0, min(starts, places) - self._waiting)
+
+    @asynccontextmanager
+    async def slot(self) -> AsyncIterator[None]:
+        """Wait for a place and a start time, hold the place while the question runs."""
+        await self._enter()
+        try:
+            yield
+        finally:
+            self._running -= 1
+            self._places.release()
+
+    def slow_down(self, delay: timedelta, monotonic_now: float) -> None:
+        """Start nothing before the delay is over, whoever waits already included."""
+        self._quiet_until = max(self._quiet_until, monotonic_now + delay.total_seconds())
+
+    def delay_left(self) -> float:
+        """Seconds until slow_down lets questions start again."""
+        return max(0.0, self._quiet_until - self._monotonic())
+
+    async def _enter(self) -> None:
+        self._waiting += 1
+        try:
+            await self._places.acquire()
+            try:
+                await self._start()
+            except BaseException:
+                self._places.release()
+                raise
+            self._running += 1
+        finally:
+            self._waiting -= 1
+
+    async def _start(self) -> None:
+        async with self._turnstile:
+            # asked anew after each sleep: slow_down may have come, and sleeps may end early
+            while (wait := self._wait_seconds()) > 0:
+                await self._sleep(wait)
+            self._next_start = self._monotonic() + self._spacing
+
+    def _wait_seconds(self) -> float:
+        return max(self._next_start, self._quiet_until) - self._monotonic()
+
+
+@dataclass(frozen=True, slots=True)
+class Slowdown:
+    """How long to ask a provider nothing. changed: its state word is new, so log it."""
+
+    delay: timedelta
+    changed: bool
+
+
+class Health:
+    """One provider's state word and its provider-wide failures in a row.
+
+    jitter returns 0.0 to 1.0 and moves a delay by at most a fifth either way. Questions in flight
+    may all fail of one cause: report the first (RateLimiter.delay_left tells), or one incident
+    counts as many.
+    """
+
+    def __init__(self, jitter: Callable[[], float]) -> None:
+        self._jitter = jitter
+        self._failures = 0
+        self.state = "ok"
+
+    def trouble(self, code: str, retry_after: timedelta | None) -> Slowdown:
+        """Count a failure: wait 1, 2, 4 … 60 s, or as long as was asked for, up to 10 minutes."""
+        delay = min(_FIRST_DELAY * 2 ** min(self._failures, 6), _LONGEST_DELAY)
+        delay *= 0.8 + 0.4 * self._jitter()
+        if retry_after is not None:
+            delay = max(delay, min(retry_after, _LONGEST_RETRY_AFTER))
+        changed = code != self.state
+        self._failures += 1
+        self.state = code
+        return Slowdown(delay, changed)
+
+    def recovered(self) -> bool:
+        """Note an answer; True when it ends a time of trouble."""
+        changed = self.state != "ok"
+        self._failures = 0
+        self.state = "ok"
+        return changed

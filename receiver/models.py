@@ -1,0 +1,326 @@
+"""The management API's bodies and queries, as pydantic models: they check, and document."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Generic, Literal, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    StringConstraints,
+    WithJsonSchema,
+)
+
+from receiver.body import dump_json
+from store.events import EVENT_TYPES, Kind, Source, Status, rfc3339
+from store.keys import Scope
+
+T = TypeVar("T")
+
+Time = Annotated[datetime, PlainSerializer(rfc3339, return_type=str)]
+"""RFC 3339, UTC, with Z."""
+
+TimeText = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
+"""The same, written already."""
+
+_METADATA_BYTES = 16 * 1024
+
+
+def _small(value: dict[str, Any] | None) -> dict[str, Any] | None:
+    if value is not None and len(dump_json(value)) > _METADATA_BYTES:
+        raise ValueError(f"has more than {_METADATA_BYTES} bytes of JSON")
+    return value
+
+
+def _storable(text: str) -> str:
+    if "\x00" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise ValueError("holds NUL or half a surrogate pair")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_storable)]
+ProviderName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
+ProviderTaskId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:-]{1,128}$")]
+Id = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,5}_[0-9a-z]{26}$")]
+Metadata = Annotated[dict[str, Any], AfterValidator(_small)]
+Limit = Annotated[int, Field(ge=1, le=200)]
+Seconds = Annotated[float, Field(gt=0, le=30 * 86400)]
+
+
+class Input(BaseModel):
+    """What clients send: unknown fields are refused, so that a misspelt one is noticed."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Query(BaseModel):
+    """A query string: texts are read as numbers where numbers are meant."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+class ProblemView(BaseModel):
+    """RFC 9457."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+
+
+class Page(BaseModel, Generic[T]):
+    """A part of a list. next_cursor is null at its end."""
+
+    data: list[T]
+    next_cursor: str | None
+
+
+class CallbackUrlInput(Input):
+    provider: ProviderName
+    expires_in: Annotated[int, Field(ge=1, le=10 * 365 * 86400)] | None = None
+    metadata: Metadata | None = None
+
+
+class CallbackUrlView(BaseModel):
+    url: str
+    expires_at: Time | None
+
+
+class TaskInput(Input):
+    provider: ProviderName
+    task_id: ProviderTaskId
+    kind: Annotated[Kind | None, Field(strict=False)] = None
+    model: Annotated[Text, Field(max_length=200)] | None = None
+    family: Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]{1,40}$")] | None = None
+    metadata: Metadata | None = None
+    timeout_seconds: Seconds | None = None
+    expect_push: bool = False
+
+
+class OutputView(BaseModel):
+    url: str | None
+    kind: Kind | None
+    file_id: str | None
+    expires_at: TimeText | None
+
+
+class ErrorView(BaseModel):
+    code: str
+    message: str
+
+
+class TaskView(BaseModel):
+    id: str
+    provider: str
+    provider_task_id: str
+    family: str | None
+    kind: Kind | None
+    model: str | None
+    status: Status
+    provider_status: str | None
+    progress: float | None
+    outputs: list[OutputView]
+    error: ErrorView | None
+    usage: dict[str, Any] | None
+    metadata: dict[str, Any]
+    version: int
+    created_at: TimeText
+    updated_at: TimeText
+    finished_at: TimeText | None
+    deadline_at: TimeText
+    source: Source
+    confirmed: bool
+    rescued_by_poll: bool
+
+
+class TasksQuery(Query):
+    status: Status | None = None
+    provider: ProviderName | None = None
+    limit: Limit = 50
+    cursor: Id | None = None
+
+
+class EventView(BaseModel):
+    id: str
+    type: str
+    timestamp: TimeText
+    data: dict[str, Any]
+    cursor: int
+
+
+EventType = Literal[
+    "task.queued",
+    "task.processing",
+    "task.succeeded",
+    "task.failed",
+    "task.canceled",
+    "task.timed_out",
+    "subscription.disabled",
+    "delivery.dead",
+]
+
+
+class EventsQuery(Query):
+    after: Annotated[int, Field(ge=0, le=2**63 - 1)] = 0
+    type: EventType | None = None
+    task: Id | None = None
+    limit: Limit = 50
+
+
+class ReplayInput(Input):
+    subscription: Id | None = None
+
+
+class ReplayView(BaseModel):
+    deliveries: list[str]
+
+
+def _known_types(types: list[str] | None) -> list[str] | None:
+    for name in types or ():
+        if name != "task.*" and name not in EVENT_TYPES:
+            raise ValueError(
+                f"{name[:40]!r} is no event type; there are task.*, {', '.join(EVENT_TYPES)}"
+            )
+    return types
+
+
+Types = Annotated[list[str], Field(min_length=1, max_length=20), AfterValidator(_known_types)]
+Providers = Annotated[list[ProviderName], Field(min_length=1, max_length=50)]
+Url = Annotated[str, Field(min_length=1, max_length=2048)]
+Headers = dict[str, str]
+Description = Annotated[Text, Field(max_length=500)]
+InFlight = Annotated[int, Field(ge=1, le=1000)]
+Rate = Annotated[float, Field(gt=0.001, le=10_000)]
+
+
+class SubscriptionInput(Input):
+    url: Url
+    types: Types | None = None
+    providers: Providers | None = None
+    metadata: Metadata | None = None
+    format: str = "webhook"
+    headers: Headers | None = None
+    description: Description | None = None
+    max_in_flight: InFlight | None = None
+    rate_per_second: Rate | None = None
+    active: bool = True
+
+
+class SubscriptionPatch(Input):
+    """Fields that are left out stay; null takes a condition or a limit away."""
+
+    url: Url | None = None
+    types: Types | None = None
+    providers: Providers | None = None
+    metadata: Metadata | None = None
+    format: str | None = None
+    headers: Headers | None = None
+    description: Description | None = None
+    max_in_flight: InFlight | None = None
+    rate_per_second: Rate | None = None
+    active: bool | None = None
+
+
+class SubscriptionView(BaseModel):
+    """headers shows the names alone: their values may be secrets."""
+
+    id: str
+    url: str
+    types: list[str] | None
+    providers: list[str] | None
+    metadata: dict[str, Any] | None
+    format: str
+    headers: dict[str, str]
+    description: str | None
+    max_in_flight: int | None
+    rate_per_second: float | None
+    active: bool
+    disabled_reason: str | None
+    failing_since: Time | None
+    created_at: Time
+    updated_at: Time
+
+
+class SubscriptionWithSecret(SubscriptionView):
+    """The only time the secret is shown."""
+
+    secret: str
+
+
+class ListQuery(Query):
+    limit: Limit = 50
+    cursor: Id | None = None
+
+
+class TrialView(BaseModel):
+    """What a test delivery came to. Of the answer only the status is told, never the body."""
+
+    delivered: bool
+    status_code: int | None
+    reason: str | None
+    duration_ms: int
+
+
+DeliveryStatus = Literal["pending", "in_flight", "delivered", "dead", "canceled"]
+
+
+class DeliveriesQuery(Query):
+    status: DeliveryStatus | None = None
+    subscription: Id | None = None
+    event: Id | None = None
+    limit: Limit = 50
+    cursor: Id | None = None
+
+
+class DeliveryItem(BaseModel):
+    id: str
+    event_id: str
+    event_type: str
+    subscription_id: str
+    task_id: str | None
+    status: DeliveryStatus
+    attempt_count: int
+    last_error: str | None
+    next_attempt_at: Time | None
+    created_at: Time
+    finished_at: Time | None
+
+
+class AttemptItem(BaseModel):
+    number: int
+    started_at: Time
+    duration_ms: int
+    result: str
+    status_code: int | None
+    error: str | None
+    answer: str | None
+
+
+class DeliveryDetail(DeliveryItem):
+    attempts: list[AttemptItem]
+
+
+class ApiKeyInput(Input):
+    name: Annotated[Text, Field(min_length=1, max_length=200)]
+    scope: Annotated[Scope, Field(strict=False)] = Scope.READ
+
+
+class ApiKeyView(BaseModel):
+    id: str
+    name: str
+    scope: Scope
+    created_at: Time
+
+
+class ApiKeyWithSecret(ApiKeyView):
+    """The only time the key is shown."""
+
+    key: str
+
+
+class HealthView(BaseModel):
+    status: Literal["ok"]

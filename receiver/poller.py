@@ -1,0 +1,288 @@
+"""The poller: asks providers about the tasks that are due, within each provider's budget."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from receiver.budget import Health, RateLimiter
+from receiver.provider import Asker, Provider, ProviderError
+from receiver.words import UnknownWords
+from store.clock import Clock, monotonic
+from store.errors import StoreError
+from store.events import Failure, Source, Status, Task, TaskUpdate, advance
+from store.records import HELD_FOR, POLLS, Polled, Report, record
+from store.store import Store
+from store.tasks import (
+    Later,
+    Overdue,
+    PollClaim,
+    claim_due,
+    expire,
+    refute,
+    reschedule,
+    timed_out,
+)
+
+logger = logging.getLogger("taskbell.poller")
+
+LEASE = timedelta(minutes=3)
+"""Longer than the longest question: MiniMax may be asked for four families and a file, 20 s each."""
+
+NOT_FOUND_TRIES = 5
+"""A task just submitted may be unknown for a moment; unknown this often in a row, it failed."""
+
+GRACE = timedelta(seconds=30)
+UNVERIFIED_PER_MINUTE = 30
+_LOOK_SECONDS = 1.0
+_BREATH_SECONDS = 0.02
+_LATE_PACE = timedelta(minutes=10)
+_LATE_FOR = timedelta(days=7)  # MiniMax v2 forgets tasks after seven days
+_CANNOT_CONFIRM = ("key_refused", "balance")
+
+
+@dataclass(slots=True)
+class Line:
+    """The line to one provider: whom we ask, how fast, and how it has been doing."""
+
+    provider: Provider
+    asker: Asker
+    limiter: RateLimiter
+    health: Health
+    unverified: deque[float] = field(default_factory=deque)  # when such tasks were asked about
+
+    def unverified_room(self) -> int:
+        """How many tasks that only an unsigned push named may be asked about now."""
+        while self.unverified and monotonic() - self.unverified[0] > 60:
+            self.unverified.popleft()
+        return UNVERIFIED_PER_MINUTE - len(self.unverified)
+
+
+class Poller:
+    """Runs until canceled. One of these a process; several processes share the work by leases."""
+
+    def __init__(
+        self,
+        store: Store,
+        lines: Mapping[str, Line],
+        *,
+        words: UnknownWords,
+        clock: Clock,
+        owner: str,
+        jitter: Callable[[], float],
+    ) -> None:
+        self._store = store
+        self._lines = lines
+        self._words = words
+        self._clock = clock
+        self._owner = owner
+        self._jitter = jitter
+        self._asking: set[asyncio.Task[None]] = set()
+        self._news = asyncio.Event()
+        self._store_away = False
+
+    async def run(self) -> None:
+        """Claim, ask, write down, until canceled; then let the questions under way end."""
+        loop = asyncio.get_running_loop()
+        self._store.listen(POLLS, lambda: loop.call_soon_threadsafe(self._news.set))
+        while True:
+            self._news.clear()
+            await self._rest(await self._round())
+
+    async def drain(self, seconds: float) -> None:
+        """Wait for the questions under way; what is not answered by then is asked again later."""
+        if self._asking:
+            _, unfinished = await asyncio.wait(self._asking, timeout=seconds)
+            for question in unfinished:
+                question.cancel()
+
+    async def _round(self) -> datetime | None:
+        try:
+            await self._store.write(expire, Overdue(200, GRACE, frozenset(self._lines), _LATE_PACE))
+            next_due = await self._claim()
+        except StoreError as error:
+            self._note_store(error)
+            return None
+        except Exception:  # a bug must not end all polling
+            logger.exception("the poller stumbled")
+            return None
+        self._note_store(None)
+        return next_due
+
+    async def _claim(self) -> datetime | None:
+        wanted = {name: line.limiter.free() for name, line in self._lines.items()}
+        unverified = {
+            name: min(wanted[name], line.unverified_room()) for name, line in self._lines.items()
+        }
+        claimed = await self._store.write(
+            claim_due, PollClaim(self._owner, wanted, unverified, LEASE)
+        )
+        for task in claimed.tasks:
+            self._start(self._lines[task.provider], task)
+        return claimed.next_due
+
+    def _start(self, line: Line, task: Task) -> None:
+        if task.version == 0:
+            line.unverified.append(monotonic())
+        question = asyncio.create_task(self._ask(line, task))
+        self._asking.add(question)
+        question.add_done_callback(self._asked)
+
+    def _asked(self, question: asyncio.Task[None]) -> None:
+        self._asking.discard(question)
+        self._news.set()
+
+    async def _rest(self, next_due: datetime | None) -> None:
+        """Until something may be due: at most a second, which also covers a lost wake-up."""
+        seconds = _LOOK_SECONDS
+        if next_due is not None:
+            seconds = min(seconds, (next_due - self._clock()).total_seconds())
+        try:
+            async with asyncio.timeout(max(seconds, _BREATH_SECONDS)):
+                await self._news.wait()
+        except TimeoutError:
+            return
+        await asyncio.sleep(0)  # let everything that was woken together be claimed together
+
+    async def _ask(self, line: Line, task: Task) -> None:
+        try:
+            async with line.limiter.slot():
+                try:
+                    update = await line.provider.query(line.asker, task, self._clock())
+                except ProviderError as error:
+                    await self._failed(line, task, error)
+                else:
+                    await self._answered(line, task, update)
+        except StoreError as error:
+            self._note_store(error)  # the lease runs out, and the task is due again
+        except Exception:  # one task must not end the others; its claims are counted
+            logger.exception("asking about a task failed", extra={"task": task.id})
+
+    async def _answered(self, line: Line, task: Task, update: TaskUpdate) -> None:
+        if line.health.recovered():
+            logger.warning("provider answers again", extra={"provider": line.provider.name})
+        self._words.note(line.provider, update.provider_status)
+        now = self._clock()
+        overdue = task.deadline_at <= now and task.status is not Status.TIMED_OUT
+        if overdue and not update.status.final and task.version > 0:
+            await self._store.write(record, timed_out(task, _LATE_PACE))
+            return
+        ask_in = self._pace(line.provider, task, now)
+        if advance(task, update, source=Source.POLL, confirmed=True, now=now) is None:
+            await self._store.write(reschedule, Later(task.id, task.poll_fence, ask_in))
+            return
+        await self._store.write(
+            record,
+            Report(
+                provider=task.provider,
+                provider_task_id=task.provider_task_id,
+                update=update,
+                source=Source.POLL,
+                polled=Polled(task.poll_fence),
+                ask_in=ask_in,
+            ),
+        )
+
+    async def _failed(self, line: Line, task: Task, error: ProviderError) -> None:
+        wait = self._slow_down(line, error) if error.provider_wide else timedelta(0)
+        now = self._clock()
+        if error.permanent and task.poll_failures + 1 >= NOT_FOUND_TRIES:
+            await self._give_up(task, error)
+            return
+        if _hint_is_due(task, error, now):
+            await self._store.write(record, _as_it_came(task))
+            return
+        ask_in = self._pace(line.provider, task, now)
+        if ask_in is not None and not error.provider_wide:
+            ask_in *= 2 ** min(task.poll_failures, 4)
+        if ask_in is not None:
+            ask_in = max(ask_in, wait, error.retry_after or wait)
+        later = Later(task.id, task.poll_fence, ask_in, failed=True, error=str(error))
+        await self._store.write(reschedule, later)
+
+    def _slow_down(self, line: Line, error: ProviderError) -> timedelta:
+        """Slow the provider down, not the task; questions that failed together count as one."""
+        left = line.limiter.delay_left()
+        if left > 0:
+            return timedelta(seconds=left)
+        slowdown = line.health.trouble(error.code, error.retry_after)
+        line.limiter.slow_down(slowdown.delay, monotonic())
+        if slowdown.changed:
+            logger.warning(
+                "provider trouble: %s; asking again in %.0f s",
+                error,
+                slowdown.delay.total_seconds(),
+                extra={"provider": line.provider.name, "code": error.code},
+            )
+        return slowdown.delay
+
+    async def _give_up(self, task: Task, error: ProviderError) -> None:
+        if task.version == 0:
+            await self._store.write(refute, task)
+            return
+        failure = Failure(error.code, str(error))
+        await self._store.write(
+            record,
+            Report(
+                provider=task.provider,
+                provider_task_id=task.provider_task_id,
+                update=TaskUpdate(Status.FAILED, task.provider_status or "", error=failure),
+                source=Source.POLL,
+                polled=Polled(task.poll_fence),
+            ),
+        )
+
+    def _pace(self, provider: Provider, task: Task, now: datetime) -> timedelta | None:
+        """The wait before the next question; None when it is too late for any answer."""
+        wait = pace(provider, task, now)
+        return None if wait is None else wait * (1 + 0.1 * self._jitter())
+
+    def _note_store(self, error: StoreError | None) -> None:
+        if (error is not None) != self._store_away:
+            self._store_away = error is not None
+            logger.warning("the poller's store is %s", f"away: {error}" if error else "back")
+
+
+def pace(provider: Provider, task: Task, now: datetime) -> timedelta | None:
+    """How long to leave a task alone after an answer, before jitter. None: for ever."""
+    if task.status is Status.TIMED_OUT:
+        late = now - task.deadline_at
+        if late > _LATE_FOR:
+            return None
+        return min(max(_LATE_PACE, late / 4), timedelta(hours=1))
+    if task.expect_push and task.hint is None:
+        young = now - task.created_at < timedelta(minutes=10)
+        return timedelta(seconds=60 if young else 120)
+    return provider.pace(task, now)
+
+
+def _hint_is_due(task: Task, error: ProviderError, now: datetime) -> bool:
+    """An unsigned ending waited long enough for a provider that cannot be reached.
+
+    Only for tasks somebody registered, and not when the provider answers but refuses our key:
+    then nobody has confirmed anything, and a forged push must not become an event.
+    """
+    return (
+        task.hint is not None
+        and task.hint_at is not None
+        and task.version > 0
+        and not error.permanent
+        and error.code not in _CANNOT_CONFIRM
+        and now - task.hint_at >= HELD_FOR
+    )
+
+
+def _as_it_came(task: Task) -> Report:
+    assert task.hint is not None  # noqa: S101 - _hint_is_due said so
+    return Report(
+        provider=task.provider,
+        provider_task_id=task.provider_task_id,
+        update=task.hint,
+        source=Source.PUSH,
+        trusted=False,
+        polled=Polled(task.poll_fence),
+    )

@@ -1,0 +1,117 @@
+"""Callback tokens: the signed last part of a callback URL, and the only proof a push brings."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from itsdangerous import BadData, URLSafeSerializer
+
+from receiver.body import dump_json, parse_json
+
+MAX_CHARACTERS = 2048
+MAX_METADATA_BYTES = 1024
+MIN_KEY_CHARACTERS = 32
+_SKEW = timedelta(minutes=10)  # hosts' clocks differ, and a push may wait in a queue
+
+
+@dataclass(frozen=True, slots=True)
+class CallbackToken:
+    """What a token carries. Several spellings of one token verify: token_id is its identity."""
+
+    provider: str
+    token_id: str
+    expires_at: datetime | None
+    metadata: Mapping[str, Any]
+
+
+class CallbackTokens:
+    """Issues and reads callback tokens. What they carry can be read by whoever holds them.
+
+    keys: oldest first; the last one signs, all verify. Raises ValueError when there is none or
+    one is too short (itsdangerous takes even an empty key).
+    """
+
+    def __init__(self, keys: Sequence[str]) -> None:
+        if not keys or any(len(key) < MIN_KEY_CHARACTERS for key in keys):
+            raise ValueError(f"secret keys need at least {MIN_KEY_CHARACTERS} characters each")
+        self._serializer = URLSafeSerializer(
+            list(keys),
+            salt="taskbell.callback.v1",
+            signer_kwargs={"key_derivation": "hmac", "digest_method": hashlib.sha256},
+        )
+
+    def issue(
+        self,
+        provider: str,
+        token_id: str,
+        *,
+        expires_at: datetime | None,
+        metadata: Mapping[str, Any],
+    ) -> str:
+        """Sign a token; expires_at is kept to the second. Raises ValueError for bad metadata."""
+        payload = {
+            "provider": provider,
+            "id": token_id,
+            "exp": None if expires_at is None else int(expires_at.timestamp()),
+            "meta": _checked(metadata),
+        }
+        return self._serializer.dumps(payload)
+
+    def read(self, provider: str, text: str, now: datetime) -> CallbackToken | None:
+        """The token, or None when it is not ours, not this provider's or expired. Never raises.
+
+        Text is no identity: other last characters, or padding, verify just the same. Anything
+        remembered about a token is remembered under its token_id.
+        """
+        if len(text) > MAX_CHARACTERS or not text.isascii():
+            return None
+        try:
+            token = _token(self._serializer.loads(text))
+        except (BadData, ValueError, OverflowError, OSError):
+            return None
+        if token is None or token.provider != provider:
+            return None
+        return None if _expired(token, now) else token
+
+
+def new_token_id() -> str:
+    """128 random bits in 26 lower-case letters and digits."""
+    return base64.b32encode(secrets.token_bytes(16)).decode("ascii").rstrip("=").lower()
+
+
+def _checked(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        raw = dump_json(dict(metadata))
+        clean: dict[str, Any] = parse_json(raw)
+    except (TypeError, ValueError, RecursionError):
+        raise ValueError("metadata is not a JSON object") from None
+    if len(raw) > MAX_METADATA_BYTES:
+        raise ValueError(f"metadata has {len(raw)} bytes of JSON, at most {MAX_METADATA_BYTES} fit")
+    return clean
+
+
+def _token(payload: Any) -> CallbackToken | None:
+    match payload:
+        case {
+            "provider": str(provider),
+            "id": str(token_id),
+            "exp": int() | None as exp,
+            "meta": dict(metadata),
+        }:
+            return CallbackToken(provider, token_id, _moment(exp), metadata)
+        case _:
+            return None
+
+
+def _moment(seconds: int | None) -> datetime | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+
+
+def _expired(token: CallbackToken, now: datetime) -> bool:
+    return token.expires_at is not None and now - token.expires_at > _SKEW

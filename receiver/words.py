@@ -1,0 +1,29 @@
+"""Status words that no table knows: they count as processing, and each is logged once."""
+
+from __future__ import annotations
+
+import logging
+
+from receiver.provider import Provider
+
+logger = logging.getLogger("taskbell.words")
+
+_MOST = 200  # a provider that sends a new word each time must not fill the memory
+
+
+class UnknownWords:
+    """The unknown words a process has met, by provider."""
+
+    def __init__(self) -> None:
+        self._met: set[tuple[str, str]] = set()
+
+    def note(self, provider: Provider, word: str) -> None:
+        """Log a word the first time it is met."""
+        plain = word.strip().casefold()[:64]
+        key = (provider.name, plain)
+        if not plain or plain in provider.words or key in self._met or len(self._met) >= _MOST:
+            return
+        self._met.add(key)
+        logger.warning(
+            "unknown status word %r counts as processing", plain, extra={"provider": provider.name}
+        )

@@ -1,0 +1,392 @@
+"""Asking a provider: what goes out, and what every kind of answer becomes."""
+
+import asyncio
+import gzip
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+
+from receiver.asking import MAX_ANSWER_BYTES, HttpAsker, make_client, refuse
+from receiver.provider import Answer, Asker, ProviderError
+from store.clock import ManualClock
+
+NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
+KEY = "sk-very-secret"
+
+
+def client_of(transport: httpx.AsyncBaseTransport | None, **changes: Any) -> httpx.AsyncClient:
+    values: dict[str, Any] = {
+        "base_url": "https://api.example/v1",
+        "api_key": KEY,
+        "user_agent": "taskbell/1.2.3",
+        "concurrency": 2,
+    } | changes
+    return make_client(**values, transport=transport)
+
+
+def asker_of(answer: httpx.Response | Exception | Callable[[httpx.Request], Any]) -> Asker:
+    """An asker whose provider answers so."""
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        if isinstance(answer, Exception):
+            raise answer
+        response: httpx.Response = answer(request) if callable(answer) else answer
+        return response
+
+    return HttpAsker(client_of(httpx.MockTransport(handle)), ManualClock(NOW))
+
+
+class Stream(httpx.AsyncByteStream):
+    """A body that comes in pieces."""
+
+    def __init__(self, pieces: AsyncIterator[bytes]) -> None:
+        self._pieces = pieces
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for piece in self._pieces:
+            yield piece
+
+
+async def error_of(asker: Asker, path: str = "/tasks") -> ProviderError:
+    with pytest.raises(ProviderError) as caught:
+        await asker.get(path, {"taskid": "private-id"})
+    assert KEY not in str(caught.value)
+    assert "private-id" not in str(caught.value)
+    return caught.value
+
+
+async def test_a_question_goes_below_the_base_url_with_key_and_name() -> None:
+    asked: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        return httpx.Response(200, json={"a": 1}, headers={"X-Request-ID": "r1"})
+
+    got = await asker_of(answer).get("/tasks", {"taskid": "a b&c"})
+
+    assert got.status == 200
+    assert got.body == {"a": 1}
+    assert got.headers["x-request-id"] == "r1"
+    assert str(asked[0].url) == "https://api.example/v1/tasks?taskid=a+b%26c"
+    assert asked[0].headers["authorization"] == f"Bearer {KEY}"
+    assert asked[0].headers["user-agent"] == "taskbell/1.2.3"
+    assert asked[0].headers["accept"] == "application/json"
+    assert asked[0].headers["accept-encoding"] == "identity"
+
+
+@pytest.mark.parametrize("api_key", [None, ""])
+async def test_without_a_key_there_is_no_authorization(api_key: str | None) -> None:
+    client = client_of(httpx.MockTransport(lambda _: httpx.Response(200)), api_key=api_key)
+
+    assert "authorization" not in (await client.get("/")).request.headers
+
+
+@pytest.mark.parametrize("api_key", ["sk\nhidden", "sk hidden", "sk-元境"])
+def test_a_key_no_header_can_carry_is_refused_and_not_quoted(api_key: str) -> None:
+    with pytest.raises(ValueError, match="visible ASCII") as caught:
+        client_of(None, api_key=api_key)
+
+    assert "sk" not in str(caught.value)
+
+
+@pytest.mark.parametrize("path", ["https://evil.example/x", "tasks", "", "//evil.example/x"])
+async def test_the_key_never_goes_to_another_host(path: str) -> None:
+    hosts: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        hosts.append(request.url.host)
+        return httpx.Response(200, json={})
+
+    asker = asker_of(answer)
+    if path.startswith("//"):
+        await asker.get(path)
+    else:
+        with pytest.raises(ValueError, match="slash"):
+            await asker.get(path)
+
+    assert set(hosts) <= {"api.example"}
+
+
+async def test_cookies_are_neither_kept_nor_sent() -> None:
+    sent: list[str | None] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        sent.append(request.headers.get("cookie"))
+        return httpx.Response(200, json={}, headers={"set-cookie": "a=b; Path=/"})
+
+    asker = asker_of(answer)
+    await asker.get("/tasks")
+    await asker.get("/tasks")
+
+    assert sent == [None, None]
+
+
+async def test_proxies_of_the_environment_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:1")
+
+    async with client_of(None) as client:
+        assert not client.trust_env
+        assert not client._mounts
+
+
+@pytest.mark.parametrize(
+    ("failure", "code"),
+    [
+        (httpx.ConnectError("no such name"), "unreachable"),
+        (httpx.ReadError("reset"), "unreachable"),
+        (httpx.RemoteProtocolError("half an answer"), "unreachable"),
+        (httpx.ConnectTimeout("slow"), "timeout"),
+        (httpx.ReadTimeout("slow"), "timeout"),
+        (httpx.PoolTimeout("busy"), "timeout"),
+    ],
+)
+async def test_trouble_on_the_way_is_the_providers_not_the_tasks(
+    failure: Exception, code: str
+) -> None:
+    error = await error_of(asker_of(failure))
+
+    assert (error.code, error.provider_wide, error.permanent) == (code, True, False)
+    assert str(error).startswith("GET api.example: ")
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [
+        pytest.param(httpx.Response(200, html="<html>hello"), "not_json", id="HTML"),
+        pytest.param(httpx.Response(200), "not_json", id="empty"),
+        pytest.param(httpx.Response(200, text='{"a":1,"a":2}'), "not_json", id="repeated key"),
+        pytest.param(
+            httpx.Response(
+                200,
+                headers={"content-encoding": "gzip"},
+                content=gzip.compress(b'{"a": 1}'),
+            ),
+            "not_json",
+            id="compressed although identity was asked for",
+        ),
+        pytest.param(
+            httpx.Response(200, text=f'"{"x" * MAX_ANSWER_BYTES}"'), "too_large", id="over 1 MiB"
+        ),
+    ],
+)
+async def test_a_200_without_readable_json_is_the_providers_trouble(
+    answer: httpx.Response, code: str
+) -> None:
+    error = await error_of(asker_of(answer))
+
+    assert (error.code, error.provider_wide, error.permanent) == (code, True, False)
+
+
+async def test_reading_stops_at_the_limit() -> None:
+    sent = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal sent
+        while True:
+            sent += 1
+            yield b"x" * 65_536
+
+    error = await error_of(asker_of(lambda _: httpx.Response(200, stream=Stream(endless()))))
+
+    assert error.code == "too_large"
+    assert sent == MAX_ANSWER_BYTES // 65_536 + 1
+
+
+async def test_a_redirect_is_not_followed() -> None:
+    asked: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.host)
+        return httpx.Response(302, headers={"location": "https://evil.example/?k=hidden"})
+
+    error = await error_of(asker_of(answer))
+
+    assert (error.code, error.provider_wide) == ("redirect", True)
+    assert "evil" not in str(error)
+    assert asked == ["api.example"]
+
+
+async def test_a_named_status_comes_back_as_an_answer() -> None:
+    asker = asker_of(httpx.Response(500, json={"message": "record not found"}))
+
+    got = await asker.get("/tasks", raw_statuses=(404, 500))
+
+    assert isinstance(got, Answer)
+    assert (got.status, got.body) == (500, {"message": "record not found"})
+
+
+@pytest.mark.parametrize("status", [200, 404])
+async def test_a_named_status_without_json_has_no_body(status: int) -> None:
+    asker = asker_of(httpx.Response(status, html="<h1>gone</h1>"))
+
+    got = await asker.get("/tasks", raw_statuses=(200, 404))
+
+    assert (got.status, got.body) == (status, None)
+
+
+async def test_a_status_that_was_not_named_is_an_error() -> None:
+    asker = asker_of(httpx.Response(500, json={}))
+
+    with pytest.raises(ProviderError):
+        await asker.get("/tasks", raw_statuses=(404,))
+
+
+async def test_the_wait_of_a_429_reaches_the_error() -> None:
+    error = await error_of(asker_of(httpx.Response(429, headers={"Retry-After": "7"})))
+
+    assert (error.code, error.retry_after) == ("rate_limited", timedelta(seconds=7))
+
+
+@pytest.mark.parametrize("path", ["/tasks/\x00", "/" + "x" * 70_000, "/\ud800"])
+async def test_a_path_no_url_can_hold_is_a_permanent_error(path: str) -> None:
+    error = await error_of(asker_of(httpx.Response(200, json={})), path)
+
+    assert (error.code, error.permanent, error.provider_wide) == ("bad_path", True, False)
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "code", "permanent", "wide", "seconds"),
+    [
+        pytest.param(429, {"retry-after": "30"}, "rate_limited", False, True, 30, id="429"),
+        pytest.param(429, {}, "rate_limited", False, True, None, id="429, no wait given"),
+        pytest.param(429, {"retry-after": "x"}, "rate_limited", False, True, None, id="429, odd"),
+        pytest.param(500, {}, "unavailable", False, True, None, id="500"),
+        pytest.param(503, {"retry-after": "5"}, "unavailable", False, True, 5, id="503"),
+        pytest.param(
+            503,
+            {"retry-after": "Fri, 20 Nov 2026 12:01:00 GMT"},
+            "unavailable",
+            False,
+            True,
+            60,
+            id="503 with a date",
+        ),
+        pytest.param(529, {}, "unavailable", False, True, None, id="529: MiniMax is overloaded"),
+        pytest.param(401, {}, "key_refused", False, True, None, id="401"),
+        pytest.param(403, {}, "key_refused", False, True, None, id="403"),
+        pytest.param(402, {}, "balance", False, True, None, id="402"),
+        pytest.param(404, {}, "not_found", True, False, None, id="404"),
+        pytest.param(408, {}, "not_now", False, False, None, id="408"),
+        pytest.param(425, {"retry-after": "1"}, "not_now", False, False, 1, id="425"),
+        pytest.param(400, {}, "refused", True, False, None, id="400"),
+        pytest.param(422, {}, "refused", True, False, None, id="422"),
+        pytest.param(451, {}, "refused", True, False, None, id="451"),
+        pytest.param(301, {}, "redirect", False, True, None, id="301"),
+        pytest.param(304, {}, "redirect", False, True, None, id="304"),
+        pytest.param(202, {}, "unexpected_status", False, False, None, id="202"),
+        pytest.param(204, {}, "unexpected_status", False, False, None, id="204"),
+    ],
+)
+def test_a_status_carries_the_next_decision(
+    status: int,
+    headers: dict[str, str],
+    code: str,
+    permanent: bool,
+    wide: bool,
+    seconds: int | None,
+) -> None:
+    error = refuse(status, headers, None, NOW)
+
+    assert (error.code, error.permanent, error.provider_wide) == (code, permanent, wide)
+    assert error.retry_after == (None if seconds is None else timedelta(seconds=seconds))
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        pytest.param({"code": 400, "msg": "bad size"}, "GET: 400 (bad size)", id="msg"),
+        pytest.param({"message": "bad size"}, "GET: 400 (bad size)", id="message"),
+        pytest.param({"error": "bad size"}, "GET: 400 (bad size)", id="error"),
+        pytest.param({"error": {"message": "bad size"}}, "GET: 400 (bad size)", id="nested"),
+        pytest.param({"msg": "", "error": "bad size"}, "GET: 400 (bad size)", id="empty first"),
+        pytest.param({"error": ["x"], "msg": 5}, "GET: 400", id="no text"),
+        pytest.param(["bad size"], "GET: 400", id="list"),
+        pytest.param("bad size", "GET: 400", id="plain text"),
+        pytest.param(None, "GET: 400", id="no JSON"),
+        pytest.param(
+            {"msg": "a\r\nb\x1b[31m\ud800\u202ec"}, "GET: 400 (ab[31mc)", id="control characters"
+        ),
+        pytest.param(
+            {"msg": "no file at https://a.example/f?sig=hidden now"},
+            "GET: 400 (no file at https://a.example/f?… now)",
+            id="signed URL",
+        ),
+        pytest.param({"msg": "x" * 9_000}, f"GET: 400 ({'x' * 200})", id="long"),
+    ],
+)
+def test_an_error_quotes_only_a_short_clean_message(body: Any, message: str) -> None:
+    assert str(refuse(400, {}, body, NOW)) == message
+
+
+def test_a_refused_key_is_not_quoted_back() -> None:
+    error = refuse(401, {}, {"error": f"wrong key {KEY}"}, NOW, asked="GET api.example")
+
+    assert str(error) == "GET api.example: 401, the API key was refused"
+
+
+Peer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Any]
+
+
+async def ask_over_a_socket(peer: Peer) -> ProviderError:
+    """Ask a peer on a real socket, with a deadline far below httpx's own time-outs."""
+    server = await asyncio.start_server(peer, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    try:
+        # httpx alone would wait 15 s
+        async with (
+            asyncio.timeout(5),
+            client_of(None, base_url=f"http://127.0.0.1:{port}") as client,
+        ):
+            return await error_of(HttpAsker(client, ManualClock(NOW), deadline_seconds=0.1))
+    finally:
+        server.close()
+        await server.wait_closed()
+
+
+@pytest.mark.parametrize(
+    "beginning",
+    [
+        pytest.param(b"", id="nothing"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nX: ", id="half a header"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{", id="half a body"),
+    ],
+)
+async def test_a_drip_ends_at_the_deadline(beginning: bytes) -> None:
+    async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(beginning)
+        await reader.read(-1)  # until we hang up
+        writer.close()
+
+    assert (await ask_over_a_socket(drip)).code == "timeout"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(b"", id="hangs up"),
+        pytest.param(b"no HTTP at all\r\n\r\n", id="another protocol"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{", id="half a body"),
+    ],
+)
+async def test_a_broken_answer_is_unreachable(answer: bytes) -> None:
+    async def break_off(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        writer.close()
+
+    assert (await ask_over_a_socket(break_off)).code == "unreachable"
+
+
+async def test_a_closed_port_is_unreachable() -> None:
+    server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    server.close()
+    await server.wait_closed()
+
+    async with client_of(None, base_url=f"http://127.0.0.1:{port}") as client:
+        error = await error_of(HttpAsker(client, ManualClock(NOW)))
+
+    assert error.code == "unreachable"

@@ -1,0 +1,221 @@
+"""Callback tokens: what verifies, what does not, and that nothing raises."""
+
+import base64
+import re
+import zlib
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from itsdangerous import URLSafeSerializer
+
+from receiver.tokens import CallbackToken, CallbackTokens, new_token_id
+
+NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
+OLD, NEW = "o" * 32, "n" * 32
+
+
+def issue(tokens: CallbackTokens, **changes: Any) -> str:
+    values: dict[str, Any] = {"expires_at": None, "metadata": {}} | changes
+    return tokens.issue("minimax", "id1", **values)
+
+
+def signed(payload: object, *, salt: str = "taskbell.callback.v1") -> str:
+    """A token with our key and any payload."""
+    tokens = CallbackTokens([NEW])
+    serializer = tokens._serializer
+    return URLSafeSerializer(
+        serializer.secret_keys, salt=salt, signer_kwargs=serializer.signer_kwargs
+    ).dumps(payload)
+
+
+def test_a_token_brings_back_what_it_was_given() -> None:
+    tokens = CallbackTokens([NEW])
+    expires_at = NOW + timedelta(hours=1)
+
+    text = tokens.issue("minimax", "id1", expires_at=expires_at, metadata={"客户": ["42", None]})
+
+    assert tokens.read("minimax", text, NOW) == CallbackToken(
+        "minimax", "id1", expires_at, {"客户": ["42", None]}
+    )
+
+
+def test_a_token_fits_into_a_url() -> None:
+    text = issue(CallbackTokens([NEW]), metadata={"a": "x" * 900})
+
+    assert re.fullmatch(r"[A-Za-z0-9._-]+", text)
+
+
+def test_a_token_without_expiry_lasts() -> None:
+    tokens = CallbackTokens([NEW])
+
+    assert tokens.read("minimax", issue(tokens), NOW + timedelta(days=10_000))
+
+
+@pytest.mark.parametrize(
+    ("late", "valid"),
+    [
+        (timedelta(seconds=-1), True),
+        (timedelta(minutes=10), True),  # the skew that is forgiven
+        (timedelta(minutes=10, seconds=1), False),
+        (timedelta(days=400), False),
+        (timedelta(days=-400), True),  # our clock was set back
+    ],
+)
+def test_a_token_ends_ten_minutes_after_its_expiry(late: timedelta, valid: bool) -> None:
+    tokens = CallbackTokens([NEW])
+    text = issue(tokens, expires_at=NOW)
+
+    assert (tokens.read("minimax", text, NOW + late) is not None) is valid
+
+
+def test_a_token_of_another_provider_is_nothing() -> None:
+    tokens = CallbackTokens([NEW])
+
+    assert tokens.read("atlascloud", issue(tokens), NOW) is None
+
+
+def test_a_rotation_keeps_old_tokens_until_the_old_key_is_gone() -> None:
+    text = issue(CallbackTokens([OLD]))
+
+    assert CallbackTokens([OLD, NEW]).read("minimax", text, NOW)
+    assert CallbackTokens([NEW]).read("minimax", text, NOW) is None
+
+
+def test_the_last_key_signs() -> None:
+    text = issue(CallbackTokens([OLD, NEW]))
+
+    assert CallbackTokens([NEW]).read("minimax", text, NOW)
+
+
+def test_several_spellings_are_one_token() -> None:
+    tokens = CallbackTokens([NEW])
+    text = issue(tokens)
+
+    read = [tokens.read("minimax", spelling, NOW) for spelling in (text, text + "=")]
+
+    assert [token and token.token_id for token in read] == ["id1", "id1"]
+
+
+TEXT = issue(CallbackTokens([NEW]))
+PAYLOAD, SIGNATURE = TEXT.rsplit(".", 1)
+BOMB = base64.urlsafe_b64encode(zlib.compress(b"0" * 10_000_000)).decode().rstrip("=")[:1500]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("", id="empty"),
+        pytest.param(".", id="dot"),
+        pytest.param("AAAA", id="random text"),
+        pytest.param("A" * 4_096, id="4,096 characters"),
+        pytest.param("\0", id="NUL"),
+        pytest.param("\nINFO forged", id="newline"),
+        pytest.param("../admin", id="path"),
+        pytest.param("é", id="non-ASCII"),
+        pytest.param(TEXT + "é", id="good, with a non-ASCII letter behind"),
+        pytest.param("\ud800", id="lone surrogate"),
+        pytest.param(PAYLOAD, id="no signature"),
+        pytest.param(f"{PAYLOAD}.", id="empty signature"),
+        pytest.param(f"{PAYLOAD[:-2]}AA.{SIGNATURE}", id="payload changed"),
+        pytest.param(TEXT + "A" * 2_048, id="good, then too long"),
+        pytest.param(f".{BOMB}.{SIGNATURE}", id="compressed bomb, wrong signature"),
+        pytest.param(issue(CallbackTokens(["x" * 32])), id="foreign key"),
+        pytest.param(
+            signed({"provider": "minimax", "id": "id1", "exp": None, "meta": {}}, salt="cookie"),
+            id="our key under another salt",
+        ),
+        pytest.param(signed(None), id="null payload"),
+        pytest.param(signed(["minimax", "id1"]), id="list payload"),
+        pytest.param(signed({"provider": "minimax"}), id="fields missing"),
+        pytest.param(
+            signed({"provider": "minimax", "id": 1, "exp": None, "meta": {}}), id="id not text"
+        ),
+        pytest.param(
+            signed({"provider": "minimax", "id": "1", "exp": "x", "meta": {}}), id="odd expiry"
+        ),
+        pytest.param(
+            signed({"provider": "minimax", "id": "1", "exp": 10**30, "meta": {}}), id="year 10^22"
+        ),
+        pytest.param(
+            signed({"provider": "minimax", "id": "1", "exp": 10**12, "meta": {}}), id="year 33658"
+        ),
+        pytest.param(
+            signed({"provider": "minimax", "id": "1", "exp": None, "meta": []}), id="list metadata"
+        ),
+    ],
+)
+def test_anything_else_is_nothing(text: str) -> None:
+    assert CallbackTokens([NEW]).read("minimax", text, NOW) is None
+
+
+def test_the_control_of_the_table_above_is_good() -> None:
+    text = signed({"provider": "minimax", "id": "id1", "exp": None, "meta": {}})
+
+    assert CallbackTokens([NEW]).read("minimax", text, NOW)
+
+
+@given(st.text() | st.from_regex(r"\.?[A-Za-z0-9_=-]{0,60}\.[A-Za-z0-9_=-]{0,60}", fullmatch=True))
+def test_no_text_raises_or_verifies(text: str) -> None:
+    assert CallbackTokens([OLD, NEW]).read("minimax", text, NOW) is None
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=6,
+)
+
+
+@given(json_values | st.fixed_dictionaries(dict.fromkeys(("id", "exp", "meta"), json_values)))
+def test_no_signed_payload_raises(payload: object) -> None:
+    if isinstance(payload, dict):
+        payload["provider"] = "minimax"
+
+    token = CallbackTokens([NEW]).read("minimax", signed(payload), NOW)
+
+    assert token is None or token.provider == "minimax"
+
+
+@pytest.mark.parametrize(
+    "keys", [[], [""], ["short"], [NEW, "o" * 31], "a bare string of more than thirty-two letters"]
+)
+def test_weak_keys_are_refused_and_not_quoted(keys: list[str]) -> None:
+    with pytest.raises(ValueError, match="at least 32 characters") as caught:
+        CallbackTokens(keys)
+
+    assert "short" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "reason"),
+    [
+        pytest.param({"a": "x" * 1_017}, "1025 bytes", id="one byte too many"),
+        pytest.param({"a": "元" * 200}, "at most 1024", id="six bytes an escaped character"),
+        pytest.param({"a": datetime}, "not a JSON object", id="not JSON"),
+        pytest.param({"a": float("nan")}, "not a JSON object", id="NaN"),
+        pytest.param({1: "a", "1": "b"}, "not a JSON object", id="keys that become equal"),
+    ],
+)
+def test_metadata_that_does_not_fit_is_refused(metadata: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        issue(CallbackTokens([NEW]), metadata=metadata)
+
+
+def test_the_largest_metadata_still_reads() -> None:
+    tokens = CallbackTokens([NEW])
+    noise = "".join(new_token_id() for _ in range(40))[:1_016]  # does not compress
+
+    token = tokens.read("minimax", issue(tokens, metadata={"a": noise}), NOW)
+
+    assert token
+    assert token.metadata == {"a": noise}
+
+
+def test_token_ids_are_short_and_unequal() -> None:
+    ids = {new_token_id() for _ in range(1_000)}
+
+    assert len(ids) == 1_000
+    assert all(re.fullmatch(r"[a-z2-7]{26}", each) for each in ids)
