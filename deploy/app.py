@@ -1,0 +1,227 @@
+"""The HTTP face of a service: callback door, management API, health."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Collection
+from functools import partial
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from deploy import __version__
+from deploy.service import Service, confirms, timeout_of
+from dispatch.guard import Guard, NoSuchHost
+from dispatch.headers import check_headers
+from dispatch.signing import new_secret
+from dispatch.sink import Event, Result, sinks
+from receiver.api.callback_urls import CallbackUrlApi
+from receiver.api.deliveries import DeliveryApi
+from receiver.api.events import EventApi
+from receiver.api.health import HealthApi
+from receiver.api.keys import KeyApi
+from receiver.api.subscriptions import SubscriptionApi, Trial
+from receiver.api.tasks import TaskApi
+from receiver.asking import HttpAsker
+from receiver.auth import Authority
+from receiver.callbacks import CallbackDoor, Entrance
+from receiver.endpoint import Endpoint, serve
+from receiver.keyring import JwksKeyRing
+from receiver.openapi import openapi, page
+from receiver.problems import Problem, problem_response
+from receiver.provider import providers
+from receiver.tokens import CallbackTokens
+from store.clock import Clock
+from store.events import Change, Kind, Output, Source, Status, Task
+from store.ids import new_id
+from store.matching import Subscription
+from store.records import task_event_row
+
+
+def make_app(service: Service) -> Starlette:
+    """The ASGI app. Its lifespan runs the service's loops, and closes the service at its end."""
+    authority = Authority(service.store, service.settings.api_key)
+    endpoints = all_endpoints(service)
+    routes = [serve(endpoint, authority) for endpoint in endpoints]
+    if "receive" in service.settings.roles:
+        door = _callback_door(service)
+        routes.append(Route("/callbacks/{provider}/{token}", door.answer, methods=["POST"]))
+        routes += _documents(endpoints)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        async with service.running():
+            yield
+
+    return Starlette(
+        routes=routes,
+        lifespan=lifespan,
+        middleware=[Middleware(SecurityHeaders)],
+        exception_handlers={
+            Problem: _on_problem,
+            HTTPException: _on_http_exception,
+            Exception: _on_bug,
+        },
+    )
+
+
+def all_endpoints(service: Service) -> list[Endpoint]:
+    """The table of endpoints that this process's roles serve."""
+    health = HealthApi(service.store, lambda: service.draining).endpoints()
+    if "receive" not in service.settings.roles:
+        return health
+    settings, store, adapters = service.settings, service.store, providers()
+    subscriptions = SubscriptionApi(
+        store, service.vault, SubscriptionRules(service.guard), partial(_try_out, service)
+    )
+    tokens = CallbackTokens(settings.secret_keys)
+    return [
+        *CallbackUrlApi(tokens, adapters, settings.public_url, service.clock).endpoints(),
+        *TaskApi(store, adapters, partial(timeout_of, settings)).endpoints(),
+        *EventApi(store).endpoints(),
+        *subscriptions.endpoints(),
+        *DeliveryApi(store).endpoints(),
+        *KeyApi(store).endpoints(),
+        *health,
+    ]
+
+
+def _callback_door(service: Service) -> CallbackDoor:
+    settings = service.settings
+    return CallbackDoor(
+        store=service.store,
+        tokens=CallbackTokens(settings.secret_keys),
+        entrances={
+            name: Entrance(
+                provider=provider,
+                # a ring each: pages are named by their path at the provider
+                keys=JwksKeyRing(partial(_page, service.askers[name])),
+                confirm=confirms(settings.providers[name]),
+            )
+            for name, provider in providers().items()
+        },
+        words=service.words,
+        timeout=partial(timeout_of, settings),
+        clock=service.clock,
+    )
+
+
+async def _page(asker: HttpAsker, path: str) -> Any:
+    return (await asker.get(path)).body
+
+
+class SubscriptionRules:
+    """What dispatch has to say about a subscription (receiver/api/subscriptions.py asks)."""
+
+    def __init__(self, guard: Guard) -> None:
+        self._guard = guard
+        self.formats: Collection[str] = sinks().keys()
+
+    def new_secret(self) -> str:
+        return new_secret()
+
+    def check_headers(self, headers: dict[str, str]) -> dict[str, str]:
+        return check_headers(headers)
+
+    async def check_url(self, url: str) -> None:
+        # a name without an address today may have one tomorrow; each attempt checks again
+        with contextlib.suppress(NoSuchHost):
+            await self._guard.check(url)
+
+
+async def _try_out(service: Service, subscription: Subscription) -> Trial:
+    sent = await service.sender.send(sample_event(service.clock), subscription)
+    return Trial(
+        delivered=sent.outcome.result is Result.DELIVERED,
+        status_code=sent.answer.status if sent.answer else None,
+        reason=sent.outcome.reason or None,
+        duration=sent.duration,
+    )
+
+
+def sample_event(clock: Clock) -> Event:
+    """A task.succeeded about a task that is in no table; its metadata says that it is a test."""
+    now = clock()
+    task = Task(
+        id=new_id("task", now),
+        provider="minimax",
+        provider_task_id="0",
+        created_at=now,
+        updated_at=now,
+        deadline_at=now,
+        kind=Kind.VIDEO,
+        model="MiniMax-Hailuo-2.3",
+        status=Status.SUCCEEDED,
+        provider_status="Success",
+        progress=1.0,
+        outputs=(Output(url="https://example.com/video.mp4", kind=Kind.VIDEO),),
+        metadata={"taskbell_test": True},
+        version=1,
+        finished_at=now,
+        source=Source.API,
+    )
+    row = task_event_row(Change(task, Status.PROCESSING, "task.succeeded"), now)
+    return Event(row["id"], row["type"], "/taskbell/minimax", task.id, now, row["body"])
+
+
+def _documents(endpoints: list[Endpoint]) -> list[Route]:
+    document, text = openapi(endpoints, __version__), page(endpoints, __version__)
+
+    async def openapi_json(_request: Request) -> Response:
+        return JSONResponse(document)
+
+    async def docs(_request: Request) -> Response:
+        return HTMLResponse(text)
+
+    return [Route("/openapi.json", openapi_json), Route("/docs", docs)]
+
+
+async def _on_problem(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, Problem)  # noqa: S101 - Starlette hands over what was registered
+    return problem_response(error)
+
+
+async def _on_http_exception(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101
+    details = {404: "no such page", 405: "this page does not take that method"}
+    detail = details.get(error.status_code, "the request cannot be served")
+    return problem_response(Problem(error.status_code, detail, error.headers))
+
+
+async def _on_bug(_request: Request, _error: Exception) -> Response:
+    # this answer does not pass through our middleware
+    detail = "Taskbell stumbled over this request; its log says more"
+    return problem_response(Problem(500, detail, _HEADERS))
+
+
+_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+
+
+class SecurityHeaders:
+    """Adds headers to every answer that keep a browser from making anything of it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in _HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        await self._app(scope, receive, with_headers if scope["type"] == "http" else send)

@@ -1,0 +1,106 @@
+"""serve, migrate, openapi: the commands that are Taskbell rather than talk to it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deploy.settings import Settings, SettingsError, load, process_environment
+from store.errors import StoreError
+
+DOTENV = Path(".env")
+
+
+def register(app: typer.Typer) -> None:
+    app.command(epilog="Example: taskbell serve --dev --port 8080")(serve)
+    app.command(epilog="Example: TASKBELL_DATABASE_URL=postgresql://… taskbell migrate")(migrate)
+    app.command(epilog="Example: taskbell demo")(demo)
+    app.command(name="openapi", epilog="Example: taskbell openapi > openapi.json")(print_openapi)
+
+
+def serve(
+    dev: Annotated[
+        bool,
+        typer.Option(
+            "--dev", help="Development: print an API key, let deliveries reach this machine."
+        ),
+    ] = False,
+    host: Annotated[str | None, typer.Option(help="Instead of TASKBELL_HOST.")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Instead of TASKBELL_PORT; 0 takes any.")
+    ] = None,
+) -> None:
+    """Run Taskbell: take callbacks, poll, deliver."""
+    from deploy.serving import run
+
+    try:
+        settings = _with_address(load(process_environment(), DOTENV), host, port)
+        run(settings, dev=dev)
+    except (SettingsError, StoreError, ValueError) as error:
+        _fail(error)
+    except OSError as error:
+        _fail(error.strerror or error)
+
+
+def migrate() -> None:
+    """Bring the database's schema to this version's. Safe to repeat."""
+    from store.database import open_database
+    from store.schema import HEAD
+    from store.schema import migrate as bring_up
+
+    try:
+        database = open_database(load(process_environment(), DOTENV).database_url)
+        before = bring_up(database)
+    except (SettingsError, StoreError, ValueError) as error:
+        _fail(error)
+    else:
+        database.dispose()
+        was = "it was there already" if before == HEAD else f"it was at {before or 'nothing'}"
+        typer.echo(f"{database.name}: schema {HEAD} ({was})")
+
+
+def demo() -> None:
+    """Show everything at work in under 20 seconds: no network, no keys, nothing left behind."""
+    import asyncio
+
+    from rich.console import Console
+
+    from deploy import logs
+    from deploy.demo.show import run_demo
+
+    logs.set_up(level=logging.ERROR)
+    if not asyncio.run(run_demo(Console())):
+        raise typer.Exit(1)
+
+
+def print_openapi() -> None:
+    """Print the API's OpenAPI document."""
+    from deploy.serving import openapi_document
+
+    json.dump(openapi_document(), sys.stdout, indent=2)
+    typer.echo()
+
+
+def _with_address(settings: Settings, host: str | None, port: int | None) -> Settings:
+    """Settings for this host and port; the public URL follows unless it was set."""
+    moved = replace(
+        settings, host=host or settings.host, port=settings.port if port is None else port
+    )
+    if settings.public_url == _local_url(settings.host, settings.port):
+        moved = replace(moved, public_url=_local_url(moved.host, moved.port))
+    return moved
+
+
+def _local_url(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _fail(error: object) -> None:
+    typer.echo(f"taskbell: {error}", err=True)
+    raise typer.Exit(1)

@@ -1,0 +1,73 @@
+"""Logs: one line an event. JSON for machines, short lines for a person at a terminal."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+from typing import TextIO
+
+_LONGEST = 500
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+def set_up(
+    stream: TextIO | None = None, *, console: bool | None = None, level: int = logging.INFO
+) -> None:
+    """Send everything to stderr; console None means: when it is a terminal."""
+    out = stream or sys.stderr
+    handler = logging.StreamHandler(out)
+    pretty = out.isatty() if console is None else console
+    handler.setFormatter(ConsoleFormatter() if pretty else JsonFormatter())
+    logging.basicConfig(level=level, handlers=[handler], force=True)
+    # these print whole URLs at INFO, and URLs hold tokens
+    for name in ("httpx", "httpcore", "aiohttp", "alembic", "uvicorn"):
+        logging.getLogger(name).setLevel(max(level, logging.WARNING))
+
+
+class JsonFormatter(logging.Formatter):
+    """{"time", "level", "logger", "event", …fields}."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": _time(record),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "event": _short(record.getMessage()),
+            **{key: _plain(value) for key, value in _fields(record)},
+        }
+        if record.exc_info:
+            line["trace"] = self.formatException(record.exc_info)
+        return json.dumps(line)
+
+
+class ConsoleFormatter(logging.Formatter):
+    """12:00:00 INFO callbacks: push provider=minimax."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        name = record.name.removeprefix("taskbell.")
+        fields = "".join(f" {key}={_plain(value)}" for key, value in _fields(record))
+        text = f"{_time(record)[11:19]} {record.levelname} {name}: {record.getMessage()}{fields}"
+        line = "".join(letter if letter.isprintable() else "�" for letter in text)
+        if record.exc_info:
+            line += "\n" + self.formatException(record.exc_info)
+        return line
+
+
+def _time(record: logging.LogRecord) -> str:
+    return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+
+
+def _fields(record: logging.LogRecord) -> list[tuple[str, object]]:
+    return [(key, value) for key, value in vars(record).items() if key not in _STANDARD]
+
+
+def _plain(value: object) -> object:
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    return _short(str(value))
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _LONGEST else text[:_LONGEST] + "…"

@@ -1,0 +1,185 @@
+"""One Taskbell process: its parts, made once and given what they need, and how they start and end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import os
+import random
+import secrets
+import socket
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from urllib.parse import urlsplit
+
+import httpx
+
+from deploy import __version__
+from deploy.settings import ProviderSettings, Settings
+from dispatch.client import Client
+from dispatch.guard import Guard
+from dispatch.sending import Sender
+from dispatch.worker import IN_FLIGHT, Worker
+from receiver.asking import HttpAsker, make_client
+from receiver.budget import Health, RateLimiter
+from receiver.poller import Line, Poller
+from receiver.provider import providers
+from receiver.words import UnknownWords
+from store.clock import Clock, monotonic, system_clock
+from store.database import Database
+from store.errors import StoreError
+from store.events import Kind
+from store.retention import Prune, prune
+from store.store import Store
+from store.vault import Vault
+
+USER_AGENT = f"taskbell/{__version__}"
+DRAIN_SECONDS = 10.0
+LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
+"""What --dev opens to deliveries."""
+
+_PRUNE_SECONDS = 60.0
+
+Jitter = Callable[[], float]
+
+
+@dataclass(slots=True)
+class Service:
+    """The parts that the HTTP face needs, and the loops of this process's roles."""
+
+    settings: Settings
+    store: Store
+    clock: Clock
+    vault: Vault
+    guard: Guard
+    sender: Sender
+    words: UnknownWords
+    askers: dict[str, HttpAsker]
+    loops: list[Poller | Worker] = field(default_factory=list)
+    draining: bool = False
+    _client: Client | None = None
+    _http: list[httpx.AsyncClient] = field(default_factory=list)
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Run the loops; on the way out let what is under way end, then close everything."""
+        runs = [asyncio.create_task(loop.run()) for loop in self.loops]
+        if "poll" in self.settings.roles:
+            runs.append(asyncio.create_task(self._tidy()))
+        try:
+            yield
+        finally:
+            self.draining = True
+            for run in runs:
+                run.cancel()
+            await asyncio.gather(*runs, return_exceptions=True)
+            await asyncio.gather(*(loop.drain(DRAIN_SECONDS) for loop in self.loops))
+            await self.close()
+
+    async def close(self) -> None:
+        if self._client is not None:
+            await self._client.close()
+        for client in self._http:
+            await client.aclose()
+        await asyncio.to_thread(self.store.close)
+
+    async def _tidy(self) -> None:
+        """Remove what retention has passed over, a step at a time."""
+        while True:
+            try:
+                removed = await self.store.write(prune, Prune(self.settings.retention))
+            except StoreError:
+                removed = 0
+            await asyncio.sleep(1.0 if removed else _PRUNE_SECONDS)
+
+
+def make_service(
+    settings: Settings,
+    database: Database,
+    *,
+    clock: Clock = system_clock,
+    jitter: Jitter = random.random,
+) -> Service:
+    """Open the store and join the parts. The caller has migrated the database.
+
+    Raises StoreError when another process holds the SQLite file.
+    """
+    vault, guard = Vault(settings.secret_keys), make_guard(settings)
+    client = Client(
+        guard, timeout=settings.attempt_timeout, limit=IN_FLIGHT + 16, user_agent=USER_AGENT
+    )
+    http = {name: _provider_client(chosen) for name, chosen in settings.providers.items()}
+    store = Store(database, clock)
+    service = Service(
+        settings=settings,
+        store=store,
+        clock=clock,
+        vault=vault,
+        guard=guard,
+        sender=Sender(client, vault, clock),
+        words=UnknownWords(),
+        askers={name: HttpAsker(each, clock) for name, each in http.items()},
+        _client=client,
+        _http=list(http.values()),
+    )
+    owner = f"{socket.gethostname()[:32]}:{os.getpid()}:{secrets.token_hex(4)}"
+    if "poll" in settings.roles:
+        service.loops.append(_poller(service, owner, jitter))
+    if "dispatch" in settings.roles:
+        service.loops.append(_worker(service, owner, jitter))
+    return service
+
+
+def make_guard(settings: Settings) -> Guard:
+    """The address guard of an installation: it also keeps deliveries from our own door."""
+    public = urlsplit(settings.public_url)
+    port = public.port or (443 if public.scheme == "https" else 80)
+    own = {(str(public.hostname), port), (settings.host, settings.port)}
+    return Guard(allow=settings.allow_networks, own=own)
+
+
+def confirms(chosen: ProviderSettings) -> bool:
+    """Whether an unsigned push waits for the provider's word."""
+    return chosen.confirm == "always" or (chosen.confirm == "auto" and bool(chosen.api_key))
+
+
+def timeout_of(settings: Settings, kind: Kind | None) -> timedelta:
+    """How long a task of a kind is tracked."""
+    return settings.task_timeout_image if kind is Kind.IMAGE else settings.task_timeout_video
+
+
+def _provider_client(chosen: ProviderSettings) -> httpx.AsyncClient:
+    return make_client(
+        chosen.base_url, chosen.api_key, user_agent=USER_AGENT, concurrency=chosen.concurrency
+    )
+
+
+def _poller(service: Service, owner: str, jitter: Jitter) -> Poller:
+    lines = {}
+    for name, provider in providers().items():
+        chosen = service.settings.providers[name]
+        if chosen.api_key:  # the others cannot be asked
+            limiter = RateLimiter(chosen.requests_per_second, chosen.concurrency, monotonic)
+            lines[name] = Line(provider, service.askers[name], limiter, Health(jitter))
+    return Poller(
+        service.store,
+        lines,
+        words=service.words,
+        clock=service.clock,
+        owner=owner,
+        jitter=jitter,
+    )
+
+
+def _worker(service: Service, owner: str, jitter: Jitter) -> Worker:
+    return Worker(
+        service.store,
+        service.sender,
+        schedule=service.settings.retry_schedule,
+        attempt_timeout=service.settings.attempt_timeout,
+        clock=service.clock,
+        owner=owner,
+        jitter=jitter,
+    )

@@ -1,0 +1,183 @@
+"""Running the app under uvicorn: first start, the socket, signals, and what a person is told."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from deploy import __version__, logs
+from deploy.app import all_endpoints, make_app
+from deploy.secrets import with_dev_api_key, with_secret_keys
+from deploy.service import LOOPBACK, Service, make_service
+from deploy.settings import Settings, load
+from receiver.openapi import openapi
+from receiver.provider import providers
+from receiver.tokens import CallbackTokens, new_token_id
+from store import keys
+from store.database import open_database
+from store.keys import NewKey, Scope, new_key_text
+from store.schema import migrate
+from store.store import Store
+
+logger = logging.getLogger("taskbell")
+
+GRACE_SECONDS = 10
+"""For requests under way at shutdown; after that the loops drain, ten more at the most."""
+
+
+def run(settings: Settings, *, dev: bool) -> None:
+    """Serve until SIGTERM or Ctrl-C, then end cleanly. Raises SettingsError, StoreError, OSError."""
+    logs.set_up()
+    settings = with_secret_keys(settings)
+    if dev:
+        opened = (*settings.allow_networks, *LOOPBACK)
+        settings = replace(with_dev_api_key(settings), allow_networks=opened)
+    listener = _listen(settings)
+    settings = _with_port(settings, listener.getsockname()[1])
+    database = open_database(settings.database_url)
+    migrate(database)
+    service = make_service(settings, database)
+    if settings.api_key is None:
+        _make_first_key(service.store)
+    _warn(settings)
+    if dev:
+        _greet(settings)
+    logger.info(
+        "serving",
+        extra={
+            "url": f"http://{settings.host}:{settings.port}",
+            "version": __version__,
+            "database": database.name,
+            "roles": ",".join(sorted(settings.roles)),
+        },
+    )
+    _Server(service).run(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    """uvicorn that ends with exit code 0 when it was asked to end."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        super().__init__(
+            uvicorn.Config(
+                make_app(service),
+                http="httptools",
+                log_config=None,
+                access_log=False,  # it would print callback tokens
+                server_header=False,
+                date_header=True,
+                timeout_keep_alive=5,
+                timeout_graceful_shutdown=GRACE_SECONDS,
+                lifespan="on",
+            )
+        )
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        # uvicorn's own raises the signal again at the end: a clean stop would look like a kill
+        loop = asyncio.get_running_loop()
+        wanted = (signal.SIGINT, signal.SIGTERM)
+        for number in wanted:
+            loop.add_signal_handler(number, self._stop, number)
+        try:
+            yield
+        finally:
+            for number in wanted:
+                loop.remove_signal_handler(number)
+
+    def _stop(self, number: signal.Signals) -> None:
+        if not self._service.draining:
+            logger.info("stopping: finishing what is under way")
+        self._service.draining = True
+        self.handle_exit(number, None)
+
+
+def _listen(settings: Settings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    # with the protocol named, asyncio switches Nagle's delay off on what is accepted
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.host, settings.port))
+    except OSError as error:
+        listener.close()
+        raise OSError(
+            error.errno,
+            f"cannot listen on {settings.host}:{settings.port}: {error.strerror};"
+            " TASKBELL_PORT or --port takes another one",
+        ) from None
+    listener.set_inheritable(False)
+    return listener
+
+
+def _with_port(settings: Settings, port: int) -> Settings:
+    if settings.port == port:
+        return settings
+    public = settings.public_url.replace(f":{settings.port}", f":{port}")
+    return replace(settings, port=port, public_url=public)
+
+
+def _make_first_key(store: Store) -> None:
+    """On the very first start make an admin key, and show it: there is no other way in."""
+    if store.read_now(keys.list_keys, limit=1):
+        return
+    text = new_key_text()
+    store.write_now(keys.create, NewKey("first start", Scope.ADMIN, text))
+    _say(f"Your admin API key, shown this once:\n\n    {text}\n")
+
+
+def _warn(settings: Settings) -> None:
+    for name, provider in providers().items():
+        if settings.providers[name].api_key is None:
+            logger.info(
+                "no API key for %s: its tasks cannot be polled or confirmed (%s_API_KEY)",
+                provider.title,
+                name.upper(),
+            )
+
+
+def _greet(settings: Settings) -> None:
+    tokens = CallbackTokens(settings.secret_keys)
+    token = tokens.issue("minimax", new_token_id(), expires_at=None, metadata={})
+    url = f"{settings.public_url}/callbacks/minimax/{token}"
+    _say(
+        f"""Taskbell {__version__} for development, at {settings.public_url}
+
+API key         {settings.api_key}
+MiniMax pushes  {url}
+
+Try, in another terminal of this folder:
+  ./deploy/run callback-url minimax
+  curl -d '{{"challenge": "hello"}}' {url}
+  ./deploy/run tasks
+"""
+    )
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def openapi_document() -> dict[str, Any]:
+    """The OpenAPI document, from the same table that serves (in a database of a moment)."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = f"sqlite:///{Path(folder)}/taskbell.db"
+        settings = with_secret_keys(load({"TASKBELL_DATABASE_URL": file}))
+        service = make_service(settings, open_database(file))
+        try:
+            return openapi(all_endpoints(service), __version__)
+        finally:
+            asyncio.run(service.close())

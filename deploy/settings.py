@@ -1,0 +1,338 @@
+"""Settings: the one place that reads the environment. Bad or unknown ones are refused by name."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from types import MappingProxyType
+from typing import Literal, TypeVar
+from urllib.parse import urlsplit
+
+from dotenv import dotenv_values
+
+from receiver.provider import Provider, providers
+from store.vault import MINIMUM_KEY_LENGTH
+
+PREFIX = "TASKBELL_"
+T = TypeVar("T")
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Role = Literal["receive", "poll", "dispatch"]
+ROLES: tuple[Role, ...] = ("receive", "poll", "dispatch")
+Confirm = Literal["auto", "always", "never"]
+CONFIRM: tuple[Confirm, ...] = ("auto", "always", "never")
+
+
+class SettingsError(Exception):
+    """A setting that cannot be used. The message names it, its value if it is no secret, and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderSettings:
+    """How one provider is reached and how hard it may be asked."""
+
+    base_url: str
+    requests_per_second: float
+    concurrency: int
+    confirm: Confirm = "auto"
+    api_key: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything a Taskbell process is told. README.md has the table of names and defaults."""
+
+    database_url: str = field(default="sqlite:///taskbell.db", repr=False)
+    host: str = "127.0.0.1"
+    port: int = 8000
+    public_url: str = "http://127.0.0.1:8000"
+    secret_keys: tuple[str, ...] = field(default=(), repr=False)  # oldest first; empty: make one
+    api_key: str | None = field(default=None, repr=False)
+    allow_networks: tuple[Network, ...] = ()
+    task_timeout_video: timedelta = timedelta(seconds=7200)
+    task_timeout_image: timedelta = timedelta(seconds=1800)
+    retry_schedule: tuple[timedelta, ...] = tuple(
+        timedelta(seconds=s) for s in (5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400)
+    )
+    attempt_timeout: timedelta = timedelta(seconds=15)
+    retention: timedelta = timedelta(days=30)
+    roles: frozenset[Role] = frozenset(ROLES)
+    providers: Mapping[str, ProviderSettings] = field(default_factory=dict)
+
+    @property
+    def sqlite_path(self) -> Path | None:
+        """The SQLite file, or None with PostgreSQL."""
+        scheme, _, path = self.database_url.partition(":///")
+        return Path(path) if scheme == "sqlite" else None
+
+
+@dataclass(frozen=True, slots=True)
+class ClientSettings:
+    """What a client command needs to find its server."""
+
+    url: str = "http://127.0.0.1:8000"
+    api_key: str | None = field(default=None, repr=False)
+
+
+def process_environment() -> Mapping[str, str]:
+    return MappingProxyType(dict(os.environ))
+
+
+def load(environ: Mapping[str, str], dotenv: Path | None = None) -> Settings:
+    """Settings from environment variables over a .env file. Raises SettingsError."""
+    values = _merged(environ, dotenv)
+    _refuse_unknown(values)
+    host = _read(values, "HOST", _text, "127.0.0.1")
+    port = _read(values, "PORT", _port, 8000)
+    shown = f"[{host}]" if ":" in host else host
+    default = Settings()
+    return Settings(
+        database_url=_read(values, "DATABASE_URL", _database_url, default.database_url),
+        host=host,
+        port=port,
+        public_url=_read(values, "PUBLIC_URL", _web_address, f"http://{shown}:{port}"),
+        secret_keys=_read(values, "SECRET_KEYS", _secret_keys, ()),
+        api_key=_read(values, "API_KEY", _secret, None),
+        allow_networks=_read(values, "ALLOW_NETWORKS", _networks, ()),
+        task_timeout_video=_read(
+            values, "TASK_TIMEOUT_VIDEO_SECONDS", _seconds, default.task_timeout_video
+        ),
+        task_timeout_image=_read(
+            values, "TASK_TIMEOUT_IMAGE_SECONDS", _seconds, default.task_timeout_image
+        ),
+        retry_schedule=_read(values, "RETRY_SCHEDULE", _schedule, default.retry_schedule),
+        attempt_timeout=_read(
+            values, "ATTEMPT_TIMEOUT_SECONDS", _attempt_timeout, default.attempt_timeout
+        ),
+        retention=_read(values, "RETENTION_DAYS", _days, default.retention),
+        roles=_read(values, "ROLES", _roles, default.roles),
+        providers={
+            name: _provider(values, name, provider) for name, provider in providers().items()
+        },
+    )
+
+
+def client_settings(environ: Mapping[str, str], dotenv: Path | None = None) -> ClientSettings:
+    """Where the server is, and our key: TASKBELL_API_KEY, else what `serve --dev` left for us.
+
+    Raises SettingsError.
+    """
+    values = _merged(environ, dotenv)
+    url = _read(values, "URL", _web_address, ClientSettings().url)
+    key = values.get(PREFIX + "API_KEY") or None
+    if key is None and PREFIX + "URL" not in values:
+        database = _read(values, "DATABASE_URL", _database_url, Settings().database_url)
+        left = dev_key_file(Settings(database_url=database))
+        if left is not None and left.is_file():
+            key = left.read_text(encoding="ascii").strip() or None
+    return ClientSettings(url=url, api_key=key)
+
+
+def dev_key_file(settings: Settings) -> Path | None:
+    """Where a development server keeps its API key, so that commands beside it find it."""
+    path = settings.sqlite_path
+    return path.with_name(path.name + ".dev-api-key") if path else None
+
+
+def secret_keys_file(settings: Settings) -> Path | None:
+    """Where secret keys made on first start are kept: beside the SQLite file."""
+    path = settings.sqlite_path
+    return path.with_name(path.name + ".secret-keys") if path else None
+
+
+def _merged(environ: Mapping[str, str], dotenv: Path | None) -> dict[str, str]:
+    from_file = dotenv_values(dotenv) if dotenv and dotenv.is_file() else {}
+    merged = {key: value for key, value in from_file.items() if value is not None}
+    return {**merged, **environ}
+
+
+_NAMES = frozenset(
+    {
+        "URL",
+        "DATABASE_URL",
+        "HOST",
+        "PORT",
+        "PUBLIC_URL",
+        "SECRET_KEYS",
+        "API_KEY",
+        "ALLOW_NETWORKS",
+        "TASK_TIMEOUT_VIDEO_SECONDS",
+        "TASK_TIMEOUT_IMAGE_SECONDS",
+        "RETRY_SCHEDULE",
+        "ATTEMPT_TIMEOUT_SECONDS",
+        "RETENTION_DAYS",
+        "ROLES",
+    }
+)
+_OF_A_PROVIDER = ("API_KEY", "BASE_URL", "CONFIRM", "REQUESTS_PER_SECOND", "CONCURRENCY")
+
+
+def known_names() -> frozenset[str]:
+    """Every TASKBELL_* name there is, without the prefix."""
+    return _NAMES | {f"{name.upper()}_{what}" for name in providers() for what in _OF_A_PROVIDER}
+
+
+def _refuse_unknown(values: Mapping[str, str]) -> None:
+    known = known_names()
+    for name in sorted(values):
+        if name.startswith(PREFIX) and name.removeprefix(PREFIX) not in known:
+            raise SettingsError(f"{name} is not a setting of taskbell; the README lists them all")
+
+
+def _provider(values: Mapping[str, str], name: str, provider: Provider) -> ProviderSettings:
+    upper = name.upper()
+    key = values.get(f"{PREFIX}{upper}_API_KEY") or values.get(f"{upper}_API_KEY")
+    return ProviderSettings(
+        base_url=_read(values, f"{upper}_BASE_URL", _web_address, provider.base_url),
+        requests_per_second=_read(
+            values,
+            f"{upper}_REQUESTS_PER_SECOND",
+            _positive_number,
+            provider.budget.requests_per_second,
+        ),
+        concurrency=_read(values, f"{upper}_CONCURRENCY", _count, provider.budget.concurrency),
+        confirm=_read(values, f"{upper}_CONFIRM", _confirm, "auto"),
+        api_key=_header_safe(f"{upper}_API_KEY", key) if key else None,
+    )
+
+
+def _read(values: Mapping[str, str], name: str, parse: Callable[[str], T], default: T) -> T:
+    """A setting, or its default when it is unset or empty. parse raises ValueError with the rule."""
+    text = values.get(PREFIX + name, "").strip()
+    if not text:
+        return default
+    try:
+        return parse(text)
+    except ValueError as error:
+        secret = any(word in name for word in ("KEY", "DATABASE_URL"))
+        shown = "has a value that cannot be used" if secret else f"is {text!r}"
+        raise SettingsError(f"{PREFIX}{name} {shown}: {error}") from None
+
+
+def _text(text: str) -> str:
+    return text
+
+
+def _number(text: str, rule: str) -> float:
+    if not re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,6})?", text):
+        raise ValueError(rule)
+    return float(text)
+
+
+def _whole(text: str, rule: str, low: int, high: int) -> int:
+    if not re.fullmatch(r"[0-9]{1,12}", text) or not low <= int(text) <= high:
+        raise ValueError(rule)
+    return int(text)
+
+
+def _port(text: str) -> int:
+    return _whole(text, "it must be a port number, 0 to 65535", 0, 65535)
+
+
+def _count(text: str) -> int:
+    return _whole(text, "it must be a whole number, 1 to 1000", 1, 1000)
+
+
+def _positive_number(text: str) -> float:
+    rule = "it must be a number above 0"
+    number = _number(text, rule)
+    if number <= 0:
+        raise ValueError(rule)
+    return number
+
+
+def _seconds(text: str) -> timedelta:
+    rule = "it must be a number of seconds, above 0"
+    seconds = _number(text, rule)
+    if not 0 < seconds <= 365 * 86400:
+        raise ValueError(rule)
+    return timedelta(seconds=seconds)
+
+
+def _attempt_timeout(text: str) -> timedelta:
+    timeout = _seconds(text)
+    if timeout > timedelta(minutes=5):
+        raise ValueError("an attempt may take 300 seconds at most")
+    return timeout
+
+
+def _days(text: str) -> timedelta:
+    return timedelta(days=_whole(text, "it must be a whole number of days, 1 to 3650", 1, 3650))
+
+
+def _schedule(text: str) -> tuple[timedelta, ...]:
+    waits = tuple(_seconds(part.strip()) for part in text.split(","))
+    if len(waits) > 50:
+        raise ValueError("it may name 50 waits at most")
+    return waits
+
+
+def _roles(text: str) -> frozenset[Role]:
+    wanted = {part.strip() for part in text.split(",")}
+    unknown = wanted.difference(ROLES)
+    if unknown:
+        raise ValueError(f"'{min(unknown)}' is no role; there are {', '.join(ROLES)}")
+    return frozenset(role for role in ROLES if role in wanted)
+
+
+def _confirm(text: str) -> Confirm:
+    for word in CONFIRM:
+        if text.lower() == word:
+            return word
+    raise ValueError(f"it must be one of {', '.join(CONFIRM)}")
+
+
+def _networks(text: str) -> tuple[Network, ...]:
+    networks = []
+    for part in text.split(","):
+        try:
+            networks.append(ipaddress.ip_network(part.strip()))
+        except ValueError:
+            raise ValueError(
+                f"'{part.strip()}' is not a network in CIDR form, like 10.0.0.0/8"
+            ) from None
+    return tuple(networks)
+
+
+def _web_address(text: str) -> str:
+    rule = "it must be an address like https://taskbell.example.com"
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError(rule)
+    if parts.username is not None or any(ord(letter) <= 32 or ord(letter) > 126 for letter in text):
+        raise ValueError(rule)
+    return text.rstrip("/")
+
+
+def _database_url(text: str) -> str:
+    if not re.match(r"(sqlite|postgres|postgresql|postgresql\+psycopg)://", text):
+        raise ValueError("it must begin with sqlite:/// or postgresql://")
+    return text
+
+
+def _secret(text: str) -> str:
+    if len(text) < MINIMUM_KEY_LENGTH:
+        raise ValueError(f"it has {len(text)} characters and needs at least {MINIMUM_KEY_LENGTH}")
+    return _header_safe("it", text)
+
+
+def _secret_keys(text: str) -> tuple[str, ...]:
+    keys = tuple(part.strip() for part in text.split(","))
+    for place, key in enumerate(keys, start=1):
+        if len(key) < MINIMUM_KEY_LENGTH:
+            raise ValueError(
+                f"key {place} of {len(keys)} has {len(key)} characters"
+                f" and needs at least {MINIMUM_KEY_LENGTH}"
+            )
+    return keys
+
+
+def _header_safe(name: str, text: str) -> str:
+    if any(ord(letter) <= 32 or ord(letter) > 126 for letter in text):
+        raise SettingsError(f"{name} holds blanks or letters outside ASCII; a key has neither")
+    return text
