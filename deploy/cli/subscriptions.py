@@ -1,0 +1,103 @@
+"""Commands about subscriptions: subscribe, subscriptions."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any
+
+import typer
+
+from deploy.cli import output
+from deploy.cli.frame import surroundings
+from deploy.cli.lists import show_list
+from deploy.cli.options import Json, Limit, Meta, count, headers, number, pairs, words
+from deploy.cli.output import Column
+
+
+def register(app: typer.Typer) -> None:
+    app.command(
+        epilog="Example: taskbell subscribe https://example.com/hook --type task.succeeded"
+    )(subscribe)
+    app.command(epilog="Example: taskbell subscriptions --json")(subscriptions)
+
+
+def subscribe(
+    context: typer.Context,
+    url: Annotated[str, typer.Argument(metavar="URL", help="Where the events go.")],
+    types: Annotated[
+        list[str] | None,
+        typer.Option("--type", help="task.succeeded, task.*, … Several times or with commas."),
+    ] = None,
+    providers: Annotated[
+        list[str] | None,
+        typer.Option("--provider", help="Only of these. Several times or with commas."),
+    ] = None,
+    format_: Annotated[
+        str | None, typer.Option("--format", help="webhook (the default), cloudevents, …")
+    ] = None,
+    meta: Meta = None,
+    header: Annotated[
+        list[str] | None,
+        typer.Option(metavar="'NAME: VALUE'", help="Send this header too. May be repeated."),
+    ] = None,
+    description: Annotated[str | None, typer.Option(help="A note for people.")] = None,
+    max_in_flight: Annotated[
+        int | None,
+        typer.Option(parser=count, metavar="N", help="Deliveries under way at once."),
+    ] = None,
+    rate: Annotated[
+        float | None, typer.Option(parser=number, metavar="N", help="Deliveries a second.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Send events to a URL. The signing secret is shown now and never again."""
+    body = {
+        "url": url,
+        "types": words(types),
+        "providers": words(providers),
+        "format": format_,
+        "metadata": pairs("--meta", meta),
+        "headers": headers("--header", header),
+        "description": description,
+        "max_in_flight": max_in_flight,
+        "rate_per_second": rate,
+    }
+    with surroundings(context).connect() as api:
+        made = api.post("/v1/subscriptions", body).body
+    if as_json:
+        output.json_line(made)
+    else:
+        output.result(f"id {made.get('id')}")
+        output.result(f"secret {made.get('secret')}")
+    output.message("the secret is shown once: keep it now")
+
+
+def subscriptions(context: typer.Context, limit: Limit = 50, as_json: Json = False) -> None:
+    """List subscriptions, newest first."""
+    around = surroundings(context)
+    with around.connect() as api:
+        found = api.listing("/v1/subscriptions", {}, limit=limit)
+    show_list(found, "subscriptions", _columns, clock=around.clock, as_json=as_json)
+
+
+def _columns(now: datetime | None) -> list[Column]:
+    return [
+        Column("ID", lambda row: row.get("id"), whole=True),
+        Column("STATE", _state, status=True),
+        Column("URL", lambda row: row.get("url")),
+        Column("TYPES", lambda row: _joined(row.get("types")) or "task.*"),
+        Column("PROVIDERS", lambda row: _joined(row.get("providers")) or "all", spare=True),
+        Column("FORMAT", lambda row: row.get("format"), spare=True),
+        Column("CREATED", lambda row: output.when(row.get("created_at"), now), spare=True),
+        Column("NOTE", lambda row: row.get("disabled_reason") or row.get("description")),
+    ]
+
+
+def _state(row: dict[str, Any]) -> str:
+    if row.get("active"):
+        return "active"
+    return "disabled" if row.get("disabled_reason") else "paused"
+
+
+def _joined(values: Any) -> str:
+    return ",".join(map(str, values)) if isinstance(values, list) else ""

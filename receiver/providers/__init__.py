@@ -1,0 +1,1 @@
+"""One file a provider; `receiver.provider.providers` finds them."""
