@@ -101,9 +101,11 @@ class MiniMax:
     words = frozenset(FLAT_WORDS) | frozenset(V2_WORDS)
 
     def challenge(self, body: Any) -> Any:
-        """Any value but null: the vendor's own sample takes null as "this is a push"."""
-        value = read_object(body).get("challenge")
-        return NO_CHALLENGE if value is None else value
+        """Any value; null beside a task is a push, as in the vendor's own sample."""
+        found = read_object(body)
+        value = found.get("challenge", NO_CHALLENGE)
+        is_push = value is None and ("task_id" in found or "task" in found)
+        return NO_CHALLENGE if is_push else value
 
     async def verify(
         self, headers: Mapping[str, str], raw: bytes, keys: KeyRing, now: datetime
