@@ -27,14 +27,14 @@ def set_up(
 
 
 class JsonFormatter(logging.Formatter):
-    """{"time", "level", "logger", "event", …fields}."""
+    """{"time", "level", "logger", "message", …fields}."""
 
     def format(self, record: logging.LogRecord) -> str:
         line = {
             "time": _time(record),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "event": _short(record.getMessage()),
+            "message": _short(record.getMessage()),
             **{key: _plain(value) for key, value in _fields(record)},
         }
         if record.exc_info:

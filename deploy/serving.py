@@ -41,6 +41,7 @@ def run(settings: Settings, *, dev: bool) -> None:
     logs.set_up()
     settings = with_secret_keys(settings)
     if dev:
+        logging.getLogger("taskbell").setLevel(logging.DEBUG)  # a line for each push and attempt
         opened = (*settings.allow_networks, *LOOPBACK)
         settings = replace(with_dev_api_key(settings), allow_networks=opened)
     listener = _listen(settings)

@@ -126,7 +126,8 @@ class Worker:
             retry_in = next_delay(
                 self._schedule, delivery.failures + 1, self._jitter, outcome.retry_after
             )
-        logger.info(
+        logger.log(
+            logging.DEBUG if delivered else logging.INFO,
             "attempt",
             extra={
                 "delivery": delivery.id,

@@ -76,7 +76,7 @@ class CallbackDoor:
             raise Problem(400, str(error)) from None
         self.words.note(entrance.provider, update.provider_status)
         recorded = await self._record(entrance, token, raw, update)
-        logger.info(
+        logger.debug(
             "push",
             extra={
                 "provider": entrance.provider.name,

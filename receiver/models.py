@@ -44,7 +44,11 @@ def _storable(text: str) -> str:
 
 Text = Annotated[str, AfterValidator(_storable)]
 ProviderName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
-ProviderTaskId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:-]{1,128}$")]
+ProviderTaskId = Annotated[
+    str,
+    # at least one letter or digit: "." and ".." would move through a path
+    StringConstraints(pattern=r"^[._:-]*[A-Za-z0-9][A-Za-z0-9._:-]*$", max_length=128),
+]
 Id = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,5}_[0-9a-z]{26}$")]
 Metadata = Annotated[dict[str, Any], AfterValidator(_small)]
 Limit = Annotated[int, Field(ge=1, le=200)]
