@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, Select, and_, exists, func, or_, select, text, tuple_, union_all
+from sqlalchemy import Row, Select, and_, func, or_, select, text, tuple_, union_all
 
 from store.database import CLAIM_LOCK
 from store.deliveries import Delivery, announce_dead
@@ -25,6 +25,7 @@ PARKED_AFTER = 5
 """A delivery whose claims were never finished this often crashes its sender: it is buried."""
 
 _SUBSCRIPTIONS_A_CLAIM = 64
+_LOOK_AGAIN = timedelta(milliseconds=250)
 _IN_FLIGHT = word("in_flight")
 _OPEN = (word("pending"), _IN_FLIGHT)
 
@@ -40,10 +41,14 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Catch:
-    """What a claim found; next_due is when to look again at the latest, if anything waits."""
+    """What a claim found; next_due is when to look again at the latest, if anything waits.
+
+    leftovers: something is still owed to a deleted or disabled subscription, to be canceled.
+    """
 
     deliveries: tuple[Delivery, ...]
     next_due: datetime | None
+    leftovers: bool = False
 
 
 def _claim(tx: Tx, claims: Sequence[Claim]) -> list[Catch]:
@@ -57,16 +62,25 @@ claim: Operation[Claim, Catch] = Operation("claim", _claim, order=9)
 def _claim_one(tx: Tx, wish: Claim) -> Catch:
     waiting = waiting_subscriptions(tx)
     _park(tx)
-    due = [
+    active = [
         (tx.subscriptions[sid], at)
         for sid, at in waiting
-        if at <= tx.now and sid in tx.subscriptions and tx.subscriptions[sid].active
+        if sid in tx.subscriptions and tx.subscriptions[sid].active
     ]
-    shares = _shares(tx, [subscription for subscription, _ in due], wish.limit)
-    ids = _pick(tx, shares)
+    due = [subscription for subscription, at in active if at <= tx.now]
+    turns = _turns(tx, due)
+    shares = _shares(tx, due, turns, wish.limit)
+    ids = _pick(tx, shares, wish.limit)
     taken = _lease(tx, ids, wish) if ids else ()
-    later = [at for sid, at in waiting if sid in tx.subscriptions and tx.subscriptions[sid].active]
-    return Catch(taken, min(later, default=None))
+    looks = [at for _, at in active if at > tx.now]
+    looks += [turn.at if turn.ready == 0 else tx.now for turn in turns.values()]
+    if len(due) > len(turns):
+        # the rest waits for a place in flight, or for the delivery before it: both wake us
+        looks.append(tx.now + _LOOK_AGAIN)
+    leftovers = any(
+        sid not in tx.subscriptions or tx.subscriptions[sid].disabled_reason for sid, _ in waiting
+    )
+    return Catch(taken, min(looks, default=None), leftovers)
 
 
 _WAITING = text(
@@ -115,8 +129,13 @@ def _park(tx: Tx) -> None:
     announce_dead(tx, list(rows.scalars()))
 
 
-def _shares(tx: Tx, due: Sequence[Subscription], limit: int) -> list[tuple[Subscription, int]]:
-    """How many deliveries each subscription may have now: its own limits, then a fair part."""
+def _shares(
+    tx: Tx, due: Sequence[Subscription], turns: Mapping[str, _Turn], limit: int
+) -> list[tuple[Subscription, int]]:
+    """How many deliveries each subscription may have now: its own limits, then a fair part.
+
+    Those with the fewest in flight come first, and of these the longest waiting.
+    """
     if not due:
         return []
     rows = tx.connection.execute(
@@ -125,23 +144,37 @@ def _shares(tx: Tx, due: Sequence[Subscription], limit: int) -> list[tuple[Subsc
         .group_by(deliveries.c.subscription_id)
     )
     flying = {row[0]: int(row[1]) for row in rows}
-    turns = _turns(tx, due)
+    room = {
+        s.id: min(
+            (s.max_in_flight or DEFAULT_MAX_IN_FLIGHT) - flying.get(s.id, 0),
+            turns[s.id].ready if s.id in turns else limit,
+        )
+        for s in due
+    }
+    able = [subscription for subscription in due if room[subscription.id] > 0]
+    able.sort(key=lambda subscription: flying.get(subscription.id, 0))
+    able = able[:_SUBSCRIPTIONS_A_CLAIM]
     shares: list[tuple[Subscription, int]] = []
     left = limit
-    for place, subscription in enumerate(due[:_SUBSCRIPTIONS_A_CLAIM]):
-        room = (subscription.max_in_flight or DEFAULT_MAX_IN_FLIGHT) - flying.get(
-            subscription.id, 0
-        )
-        fair = max(1, left // (min(len(due), _SUBSCRIPTIONS_A_CLAIM) - place))
-        share = min(room, turns.get(subscription.id, limit), fair, left)
-        if share > 0:
-            shares.append((subscription, share))
-            left -= share
+    for place, subscription in enumerate(able):
+        # at least one, also beyond the limit: those before may have nothing that can go now
+        fair = max(1, left // (len(able) - place))
+        share = min(room[subscription.id], fair)
+        shares.append((subscription, share))
+        left -= share
     return shares
 
 
-def _turns(tx: Tx, due: Sequence[Subscription]) -> dict[str, int]:
-    """For subscriptions with a rate: how many turns have come up by now."""
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """How many turns of a paced subscription have come up, and when the next one does."""
+
+    ready: int
+    at: datetime
+
+
+def _turns(tx: Tx, due: Sequence[Subscription]) -> dict[str, _Turn]:
+    """Of the due subscriptions that have a rate."""
     paced = {s.id: s.rate_per_second for s in due if s.rate_per_second}
     if not paced:
         return {}
@@ -150,39 +183,55 @@ def _turns(tx: Tx, due: Sequence[Subscription]) -> dict[str, int]:
             subscriptions.c.id.in_(paced)
         )
     )
-    return {row.id: turns_now(row.next_send_at, float(paced[row.id] or 0), tx.now) for row in rows}
+    return {
+        row.id: _Turn(
+            turns_now(row.next_send_at, float(paced[row.id] or 0), tx.now),
+            row.next_send_at or tx.now,
+        )
+        for row in rows
+    }
 
 
 def turns_now(next_send_at: datetime | None, rate: float, now: datetime) -> int:
     """Turns of a subscription with a rate (per second) that may be taken at once.
 
-    A long silence saves up no more than a twentieth of a second's worth, at least one turn.
+    A long silence saves up no more than a twentieth of a second's worth, at least one turn, and
+    what can be saved up is taken off the pace: no second ever holds more than rate + 1 turns.
 
     >>> from datetime import UTC
     >>> noon = datetime(2026, 1, 1, 12, tzinfo=UTC)
     >>> turns_now(None, 2.0, noon), turns_now(noon + timedelta(seconds=0.1), 2.0, noon)
     (1, 0)
     """
-    most = max(1, int(rate / 20))
+    most, pace = _pace(rate)
     if next_send_at is None:
         return most
     if next_send_at > now:
         return 0
-    return min(most, 1 + int((now - next_send_at).total_seconds() * rate))
+    return min(most, 1 + int((now - next_send_at).total_seconds() * pace))
 
 
 def after_turns(next_send_at: datetime | None, rate: float, taken: int, now: datetime) -> datetime:
     """When the next turn comes up after `taken` were used."""
-    saved = timedelta(seconds=(max(1, int(rate / 20)) - 1) / rate)
+    most, pace = _pace(rate)
+    saved = timedelta(seconds=(most - 1) / pace)
     start = max(next_send_at or now - saved, now - saved)
-    return start + timedelta(seconds=taken / rate)
+    return start + timedelta(seconds=taken / pace)
 
 
-def _pick(tx: Tx, shares: Sequence[tuple[Subscription, int]]) -> list[str]:
+def _pace(rate: float) -> tuple[int, float]:
+    """Of a rate: how many turns can be saved up, and how many come up in a second."""
+    most = max(1, int(rate / 20))
+    return most, rate + 1 - most
+
+
+def _pick(tx: Tx, shares: Sequence[tuple[Subscription, int]], limit: int) -> list[str]:
     if not shares:
         return []
     picks = union_all(*(_next_of(subscription.id, n, tx.now) for subscription, n in shares))
-    rows = tx.connection.execute(picks).all()
+    place = {subscription.id: number for number, (subscription, _) in enumerate(shares)}
+    found = tx.connection.execute(picks)
+    rows = sorted(found, key=lambda row: place[row.subscription_id])[:limit]
     _take_turns(tx, shares, [row.subscription_id for row in rows])
     return [row.id for row in rows]
 
@@ -194,19 +243,27 @@ def _next_of(subscription_id: str, limit: int, now: datetime) -> Select[Any]:
     retry holds nothing back.
     """
     other = deliveries.alias()
-    before = exists().where(
-        other.c.subscription_id == deliveries.c.subscription_id,
-        other.c.task_id == deliveries.c.task_id,
-        other.c.id != deliveries.c.id,
-        other.c.status.in_(_OPEN),
-        or_(
-            and_(other.c.status == _IN_FLIGHT, other.c.due_at > now),
-            and_(
-                other.c.due_at <= now,
-                tuple_(other.c.task_version, other.c.id)
-                < tuple_(deliveries.c.task_version, deliveries.c.id),
+    # Without fresh statistics PostgreSQL would compare every waiting delivery with every other: by a
+    # join if this were NOT EXISTS, by ix_deliveries_due if that served the subscription's id. So it
+    # can only look up the task, in ix_deliveries_lane.
+    before = (
+        select(word(1))
+        .where(
+            other.c.task_id == deliveries.c.task_id,
+            other.c.subscription_id.concat("") == deliveries.c.subscription_id,
+            other.c.id != deliveries.c.id,
+            other.c.status.in_(_OPEN),
+            or_(
+                and_(other.c.status == _IN_FLIGHT, other.c.due_at > now),
+                and_(
+                    other.c.due_at <= now,
+                    tuple_(other.c.task_version, other.c.id)
+                    < tuple_(deliveries.c.task_version, deliveries.c.id),
+                ),
             ),
-        ),
+        )
+        .limit(1)
+        .scalar_subquery()
     )
     picked = (
         select(deliveries.c.id, deliveries.c.subscription_id)
@@ -214,7 +271,7 @@ def _next_of(subscription_id: str, limit: int, now: datetime) -> Select[Any]:
             deliveries.c.subscription_id == subscription_id,
             deliveries.c.status.in_(_OPEN),
             deliveries.c.due_at <= now,
-            ~before,
+            before.is_(None),
         )
         .order_by(deliveries.c.due_at)
         .limit(limit)
@@ -239,7 +296,8 @@ def _take_turns(tx: Tx, shares: Sequence[tuple[Subscription, int]], picked: Sequ
 def _lease(tx: Tx, ids: list[str], wish: Claim) -> tuple[Delivery, ...]:
     rows = tx.connection.execute(
         deliveries.update()
-        .where(deliveries.c.id.in_(ids), deliveries.c.status.in_(_OPEN))
+        # still due: another process may have finished one whose lease had run out
+        .where(deliveries.c.id.in_(ids), deliveries.c.due_at <= tx.now)
         .values(
             status="in_flight",
             due_at=tx.now + wish.lease,

@@ -29,7 +29,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.sql.dml import ReturningInsert
 
 from store.clock import Clock, system_clock
-from store.errors import StoreError, StoreUnavailableError
+from store.errors import ConflictError, StoreError, StoreUnavailableError
 
 BUSY_TIMEOUT_SECONDS = 2.5
 CONNECT_TIMEOUT_SECONDS = 2
@@ -164,6 +164,14 @@ def unavailable(error: exc.SQLAlchemyError) -> bool:
     if not isinstance(error, exc.OperationalError | exc.InterfaceError | exc.InternalError):
         return False
     return getattr(error.orig, "sqlstate", None) not in _DEADLOCK_OR_SERIALIZATION
+
+
+def overtaken(error: Exception) -> bool:
+    """Whether another process got in the way, so that the same may work a moment later."""
+    if isinstance(error, ConflictError):
+        return True
+    cause = error.orig if isinstance(error, exc.DBAPIError) else None
+    return getattr(cause, "sqlstate", None) in _DEADLOCK_OR_SERIALIZATION
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import bindparam, select, tuple_
+from sqlalchemy import bindparam, select
 
 from store.database import EVENTS_LOCK
 from store.errors import ConflictError
@@ -35,6 +35,7 @@ from store.ids import new_id
 from store.matching import interested
 from store.rows import clean_update, new_task_row, task_from_row, task_state
 from store.tables import deliveries, events, receipts, tasks
+from store.text import clean, clean_json
 from store.writer import Operation, Tx
 
 logger = logging.getLogger("taskbell.store")
@@ -125,14 +126,21 @@ class _TaskBook:
         self._tx = tx
         self._new: dict[tuple[str, str], Task] = {}
         self._changed: dict[tuple[str, str], Task] = {}
-        keys = sorted({(report.provider, report.provider_task_id) for report in reports})
+        self._known: dict[tuple[str, str], Task] = {}
+        named: dict[str, set[str]] = {}
+        for report in reports:
+            named.setdefault(report.provider, set()).add(report.provider_task_id)
+        for provider in sorted(named):  # one by one: SQLite would walk the table for pairs
+            self._read(provider, sorted(named[provider]))
+
+    def _read(self, provider: str, provider_task_ids: list[str]) -> None:
         query = (
             select(tasks)
-            .where(tuple_(tasks.c.provider, tasks.c.provider_task_id).in_(keys))
+            .where(tasks.c.provider == provider, tasks.c.provider_task_id.in_(provider_task_ids))
             .order_by(tasks.c.id)
         )
-        rows = tx.connection.execute(tx.database.locked(query))
-        self._known = {(row.provider, row.provider_task_id): task_from_row(row) for row in rows}
+        for row in self._tx.connection.execute(self._tx.database.locked(query)):
+            self._known[provider, row.provider_task_id] = task_from_row(row)
 
     def get(self, key: tuple[str, str]) -> Task | None:
         return self._changed.get(key) or self._new.get(key) or self._known.get(key)
@@ -221,7 +229,11 @@ def insert_events(
 
 
 def _take(tx: Tx, book: _TaskBook, written: _Written, report: Report) -> Recorded:
-    report = replace(report, update=clean_update(report.update))
+    report = replace(
+        report,
+        update=clean_update(report.update),
+        registration=_clean_registration(report.registration),
+    )
     known = book.get((report.provider, report.provider_task_id))
     task = known or _new_task(report, tx.now)
     if task is None:
@@ -235,6 +247,17 @@ def _take(tx: Tx, book: _TaskBook, written: _Written, report: Report) -> Recorde
         recorded = _move(tx, book, written, task, report, created=known is None)
     written.receipt(report, recorded.verdict, recorded.task)
     return recorded
+
+
+def _clean_registration(start: Registration | None) -> Registration | None:
+    """Callers' texts may hold what the event's body or PostgreSQL cannot, as providers' may."""
+    if start is None:
+        return None
+    return replace(
+        start,
+        model=clean(start.model, 200) if start.model else None,
+        metadata=clean_json(start.metadata),
+    )
 
 
 def _must_wait(task: Task, report: Report) -> bool:
@@ -256,6 +279,7 @@ def _hold(tx: Tx, book: _TaskBook, task: Task, report: Report, *, created: bool)
         expect_push=True,
         next_poll_at=min(filter(None, (task.next_poll_at, tx.now))),
         poll_fence=task.poll_fence + 1,  # an answer already on its way may be older than this push
+        poll_claims=0,  # news: also a parked task is asked about again
         token_id=report.receipt.token_id if report.receipt else task.token_id,
         updated_at=tx.now,
     )
@@ -325,8 +349,8 @@ def _planned(task: Task, report: Report, now: datetime) -> Task:
     if task.hint is not None and not report.polled:
         return task  # due already
     at = now + report.ask_in
-    if task.status is not Status.TIMED_OUT:
-        at = min(at, max(task.deadline_at, now))  # one question right at the deadline
+    if task.status is not Status.TIMED_OUT and now < task.deadline_at:
+        at = min(at, task.deadline_at)  # one question right at the deadline
     return replace(task, next_poll_at=at)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import select
+from sqlalchemy import and_, or_, select
 
 from store.claims import waiting_subscriptions
 from store.events import Status
@@ -14,7 +14,10 @@ from store.tables import attempts, deliveries, events, receipts, tasks, word
 from store.text import clean
 from store.writer import Operation, Tx
 
-_ENDED = [word(status) for status in Status if status.final or status is Status.TIMED_OUT]
+# in the very order of ix_tasks_ended: SQLite compares the texts
+_ENDED = [
+    word(status) for status in (Status.SUCCEEDED, Status.FAILED, Status.CANCELED, Status.TIMED_OUT)
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +106,12 @@ def _cancel(tx: Tx, subscription_id: str, reason: str, limit: int) -> int:
     some = (
         select(deliveries.c.id)
         .where(
-            deliveries.c.subscription_id == subscription_id, deliveries.c.status == word("pending")
+            deliveries.c.subscription_id == subscription_id,
+            or_(
+                deliveries.c.status == word("pending"),
+                # a dead process held it, and nobody claims for this subscription any more
+                and_(deliveries.c.status == word("in_flight"), deliveries.c.due_at <= tx.now),
+            ),
         )
         .limit(limit)
     )

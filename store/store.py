@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Concatenate, ParamSpec, TypeVar
@@ -17,6 +18,8 @@ from sqlalchemy import Connection, text
 from store.clock import Clock, system_clock
 from store.database import Database, hold_sqlite_file, translated
 from store.writer import Answer, Item, Operation, Writer
+
+logger = logging.getLogger("taskbell.store")
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -31,7 +34,7 @@ class Store:
         self.database = database
         self._clock = clock
         self._file = hold_sqlite_file(database)
-        self._listeners: dict[str, list[Callable[[], None]]] = {}
+        self._listeners: dict[str, list[Callable[[], object]]] = {}
         self._writer = Writer(database, clock, self._wake)
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="taskbell-reader")
 
@@ -67,7 +70,7 @@ class Store:
         with translated(), self.database.reader.begin() as connection:
             return question(connection, *args, **kwargs)
 
-    def listen(self, topic: str, wake: Callable[[], None]) -> None:
+    def listen(self, topic: str, wake: Callable[[], object]) -> None:
         """Have `wake` called, in the writer's thread, after commits that concern a topic."""
         self._listeners.setdefault(topic, []).append(wake)
 
@@ -79,9 +82,11 @@ class Store:
             self._file.close()
 
     def _wake(self, topics: set[str]) -> None:
-        for topic in topics:
-            for wake in self._listeners.get(topic, ()):
+        for wake in [wake for topic in topics for wake in self._listeners.get(topic, ())]:
+            try:
                 wake()
+            except Exception:  # what is committed stays so, whatever a listener does
+                logger.exception("a listener failed")
 
 
 def ping(connection: Connection) -> bool:

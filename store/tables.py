@@ -205,7 +205,7 @@ class DeliveryRow(Base, table=True):
     __tablename__ = "deliveries"
     __table_args__ = (
         _partial("ix_deliveries_due", "subscription_id", "due_at", where=OPEN),
-        _partial("ix_deliveries_lane", "subscription_id", "task_id", where=OPEN),
+        _partial("ix_deliveries_lane", "task_id", where=OPEN),
         _partial(
             "ix_deliveries_in_flight", "subscription_id", "due_at", where="status = 'in_flight'"
         ),

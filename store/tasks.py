@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, Connection, bindparam, func, select, union_all
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, case, func, select, union_all
 
 from store.events import Source, Status, Task, TaskUpdate, Verdict
 from store.records import POLLS, Report, record
@@ -14,6 +14,8 @@ from store.rows import task_from_row
 from store.tables import receipts, tasks, word
 from store.text import clean
 from store.writer import Operation, Tx
+
+_OPEN = (word(Status.QUEUED), word(Status.PROCESSING))
 
 PARKED_AFTER = 5
 """A task whose claims were never finished this often crashes its poller: it is asked no more."""
@@ -141,22 +143,41 @@ class Later:
     error: str | None = None
 
 
+_TIME = tasks.c.next_poll_at.type
+_AT = bindparam("at", type_=_TIME)
+_RESCHEDULE = (
+    tasks.update()
+    .where(tasks.c.id == bindparam("task"), tasks.c.poll_fence == bindparam("held_fence"))
+    .values(
+        next_poll_at=case(
+            # one question right at the deadline
+            (
+                and_(
+                    tasks.c.status.in_(_OPEN),
+                    tasks.c.deadline_at > bindparam("at_present", type_=_TIME),
+                    tasks.c.deadline_at < _AT,
+                ),
+                tasks.c.deadline_at,
+            ),
+            else_=_AT,
+        ),
+        polls=tasks.c.polls + 1,
+        poll_claims=0,
+        poll_failures=bindparam("again") * (tasks.c.poll_failures + 1),
+        poll_error=bindparam("trouble"),
+    )
+)
+
+
 def _reschedule(tx: Tx, items: Sequence[Later]) -> list[None]:
     tx.connection.execute(
-        tasks.update()
-        .where(tasks.c.id == bindparam("task"), tasks.c.poll_fence == bindparam("held_fence"))
-        .values(
-            next_poll_at=bindparam("at"),
-            polls=tasks.c.polls + 1,
-            poll_claims=0,
-            poll_failures=bindparam("again") * (tasks.c.poll_failures + 1),
-            poll_error=bindparam("trouble"),
-        ),
+        _RESCHEDULE,
         [
             {
                 "task": item.task_id,
                 "held_fence": item.fence,
                 "at": tx.now + item.ask_in if item.ask_in is not None else None,
+                "at_present": tx.now,
                 "again": int(item.failed),
                 "trouble": clean(item.error, 500) if item.error else None,
             }
@@ -191,7 +212,7 @@ def _expire(tx: Tx, items: Sequence[Overdue]) -> list[int]:
         )
         rows = tx.connection.execute(
             select(tasks)
-            .where(tasks.c.status.in_((word(Status.QUEUED), word(Status.PROCESSING))), overdue)
+            .where(tasks.c.status.in_(_OPEN), overdue)
             .where(tasks.c.deadline_at <= tx.now)
             .order_by(tasks.c.deadline_at)
             .limit(item.limit)
@@ -230,13 +251,15 @@ refute: Operation[Task, None] = Operation("refute", _refute)
 
 def _drop_unverified(tx: Tx, dropped: Sequence[Task]) -> None:
     ids = [task.id for task in dropped]
-    if ids:
-        tx.connection.execute(
-            receipts.update()
-            .where(receipts.c.task_id.in_(ids))
-            .values(verdict=Verdict.REFUTED, task_id=None)
-        )
-        tx.connection.execute(tasks.delete().where(tasks.c.id.in_(ids), tasks.c.version == 0))
+    if not ids:
+        return
+    unverified = tasks.delete().where(tasks.c.id.in_(ids), tasks.c.version == 0)
+    gone = tx.connection.execute(unverified.returning(tasks.c.id)).scalars().all()
+    tx.connection.execute(
+        receipts.update()
+        .where(receipts.c.task_id.in_(gone))
+        .values(verdict=Verdict.REFUTED, task_id=None)
+    )
 
 
 def _ask_now(tx: Tx, ids: Sequence[str]) -> list[bool]:

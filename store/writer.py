@@ -18,7 +18,7 @@ from typing import Any, Generic, TypeVar
 from sqlalchemy import Connection
 
 from store.clock import Clock
-from store.database import Database, translated
+from store.database import Database, overtaken, translated
 from store.errors import StoreError, StoreUnavailableError
 from store.matching import COUNTER, Subscription, SubscriptionBook
 from store.tables import counters
@@ -30,6 +30,8 @@ Answer = TypeVar("Answer")
 
 BATCH = 512
 WAITING = 20_000
+TRIES = 3
+"""Of one write that other processes got in the way of."""
 
 
 @dataclass(slots=True)
@@ -94,30 +96,35 @@ class Writer:
         self._book = SubscriptionBook()
         self._jobs: queue.Queue[_Job | None] = queue.Queue(WAITING)
         self._closed = False
+        self._door = threading.Lock()  # so that nothing is put in behind the end
         self._thread = threading.Thread(target=self._work, name="taskbell-writer", daemon=True)
         self._thread.start()
 
     def submit(self, operation: Operation[Item, Answer], item: Item) -> Future[Answer]:
         """Have an operation done. Raises StoreUnavailableError when too much is waiting."""
         future: Future[Answer] = Future()
-        if self._closed:
-            raise StoreUnavailableError("the store is closed")
-        try:
-            self._jobs.put_nowait(_Job(operation, item, future))
-        except queue.Full:
-            raise StoreUnavailableError("too many writes are waiting") from None
+        with self._door:
+            if self._closed:
+                raise StoreUnavailableError("the store is closed")
+            try:
+                self._jobs.put_nowait(_Job(operation, item, future))
+            except queue.Full:
+                raise StoreUnavailableError("too many writes are waiting") from None
         return future
 
     def close(self) -> None:
-        if not self._closed:
-            self._closed = True
+        with self._door:
+            closed, self._closed = self._closed, True
+        if not closed:
             self._jobs.put(None)
             self._thread.join()
 
     def _work(self) -> None:
         while (batch := self._next_batch()) is not None:
-            if batch:
-                self._run(batch)
+            # a caller who gave up before its turn cancelled the future: that write is left out
+            wanted = [job for job in batch if job.future.set_running_or_notify_cancel()]
+            if wanted:
+                self._run(wanted)
 
     def _next_batch(self) -> list[_Job] | None:
         job = self._jobs.get()
@@ -135,14 +142,19 @@ class Writer:
             batch.append(job)
         return batch
 
-    def _run(self, batch: list[_Job]) -> None:
+    def _run(self, batch: list[_Job], tries: int = TRIES) -> None:
         try:
             answers, topics = self._transaction(batch)
         except StoreUnavailableError as error:
+            self._book.forget()  # it may have read what was then rolled back
             _fail(batch, error)
         except Exception as error:  # noqa: BLE001 - one bad row must fail alone, whatever it raises
+            self._book.forget()
             if len(batch) == 1:
-                _fail(batch, error)
+                if tries > 1 and overtaken(error):
+                    self._run(batch, tries - 1)
+                else:
+                    _fail(batch, error)
                 return
             logger.warning(
                 "a batch of %d writes failed (%s), trying them singly",

@@ -237,7 +237,7 @@ def upgrade() -> None:
     op.create_index(
         "ix_deliveries_lane",
         "deliveries",
-        ["subscription_id", "task_id"],
+        ["task_id"],
         unique=False,
         postgresql_where=sa.text("status IN ('pending', 'in_flight')"),
         sqlite_where=sa.text("status IN ('pending', 'in_flight')"),

