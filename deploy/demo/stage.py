@@ -189,7 +189,7 @@ async def set_up(
 
     environment: more settings by their names. database_url may be new: it is migrated.
     """
-    port = _free_port()
+    port = free_port()
     async with LocalServer(simulator.app) as providers, LocalServer(subscriber.app) as hook:
         settings = _settings(database_url, port, providers.url, environment or {}, provider_keys)
         database = open_database(database_url)
@@ -245,7 +245,7 @@ def _client(key: str, base_url: str = "") -> httpx.AsyncClient:
     )
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
