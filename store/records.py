@@ -341,6 +341,7 @@ def _planned(task: Task, report: Report, now: datetime) -> Task:
             poll_failures=0,
             poll_claims=0,
             poll_fence=task.poll_fence + 1,
+            hint_at=now if task.hint else None,  # the provider is within reach
         )
     if task.status.final:
         return replace(task, next_poll_at=None)

@@ -6,18 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import and_, or_, select
+from sqlalchemy import and_, or_, select, text
 
 from store.claims import waiting_subscriptions
-from store.events import Status
-from store.tables import attempts, deliveries, events, receipts, tasks, word
+from store.tables import ENDED, attempts, deliveries, events, receipts, tasks, word
 from store.text import clean
 from store.writer import Operation, Tx
-
-# in the very order of ix_tasks_ended: SQLite compares the texts
-_ENDED = [
-    word(status) for status in (Status.SUCCEEDED, Status.FAILED, Status.CANCELED, Status.TIMED_OUT)
-]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +34,7 @@ def _prune_one(tx: Tx, item: Prune) -> int:
     before = tx.now - item.keep
     ended = tx.connection.execute(
         select(tasks.c.id)
-        .where(tasks.c.status.in_(_ENDED), tasks.c.updated_at < before)
+        .where(text(ENDED), tasks.c.updated_at < before)
         .order_by(tasks.c.updated_at)
         .limit(item.limit)
     )

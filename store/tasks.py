@@ -6,16 +6,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, case, func, select, union_all
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    and_,
+    bindparam,
+    case,
+    func,
+    select,
+    text,
+    union_all,
+)
 
 from store.events import Source, Status, Task, TaskUpdate, Verdict
 from store.records import POLLS, Report, record
 from store.rows import task_from_row
-from store.tables import receipts, tasks, word
+from store.tables import UNENDED, receipts, tasks, word
 from store.text import clean
 from store.writer import Operation, Tx
-
-_OPEN = (word(Status.QUEUED), word(Status.PROCESSING))
 
 PARKED_AFTER = 5
 """A task whose claims were never finished this often crashes its poller: it is asked no more."""
@@ -134,13 +142,17 @@ def _next_due(connection: Connection, wanted: Mapping[str, int]) -> datetime | N
 
 @dataclass(frozen=True, slots=True)
 class Later:
-    """A question that brought no news: when to ask again (None: never), and what went wrong."""
+    """A question that brought no news: when to ask again (None: never), and what went wrong.
+
+    failed counts against the task; reached says that the provider answered at all.
+    """
 
     task_id: str
     fence: int
     ask_in: timedelta | None
     failed: bool = False
     error: str | None = None
+    reached: bool = True
 
 
 _TIME = tasks.c.next_poll_at.type
@@ -153,7 +165,7 @@ _RESCHEDULE = (
             # one question right at the deadline
             (
                 and_(
-                    tasks.c.status.in_(_OPEN),
+                    text(UNENDED),
                     tasks.c.deadline_at > bindparam("at_present", type_=_TIME),
                     tasks.c.deadline_at < _AT,
                 ),
@@ -165,6 +177,13 @@ _RESCHEDULE = (
         poll_claims=0,
         poll_failures=bindparam("again") * (tasks.c.poll_failures + 1),
         poll_error=bindparam("trouble"),
+        # a held ending waits for a provider that is out of reach, from its last answer on
+        hint_at=case(
+            (
+                tasks.c.hint_at.is_not(None),
+                func.coalesce(bindparam("reached_at", type_=_TIME), tasks.c.hint_at),
+            )
+        ),
     )
 )
 
@@ -178,6 +197,7 @@ def _reschedule(tx: Tx, items: Sequence[Later]) -> list[None]:
                 "held_fence": item.fence,
                 "at": tx.now + item.ask_in if item.ask_in is not None else None,
                 "at_present": tx.now,
+                "reached_at": tx.now if item.reached else None,
                 "again": int(item.failed),
                 "trouble": clean(item.error, 500) if item.error else None,
             }
@@ -212,7 +232,7 @@ def _expire(tx: Tx, items: Sequence[Overdue]) -> list[int]:
         )
         rows = tx.connection.execute(
             select(tasks)
-            .where(tasks.c.status.in_(_OPEN), overdue)
+            .where(text(UNENDED), overdue)
             .where(tasks.c.deadline_at <= tx.now)
             .order_by(tasks.c.deadline_at)
             .limit(item.limit)

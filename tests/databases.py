@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import pwd
@@ -11,7 +12,6 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -25,6 +25,7 @@ from store.schema import migrate
 ENGINES = ("sqlite", "postgresql")
 
 _START_SECONDS = 30
+_ROOM_BYTES = 1 << 30
 _SETTINGS = {
     "listen_addresses": "",
     "max_connections": "200",
@@ -99,13 +100,12 @@ class PostgreSQL:
         with psycopg.connect(self.url(database), autocommit=True) as connection:
             connection.execute(statement.encode())
 
-    @contextmanager
+    @contextlib.contextmanager
     def database(self, *, migrated: bool = True) -> Iterator[str]:
         """The URL of a database of one's own, dropped at the end whoever still uses it."""
         name = f"test_{next(self._numbers)}"
         template = self._migrated_template() if migrated else "template0"
-        # copying files takes 20 ms, the default way through the log 100
-        self.run(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
+        self.run(f"CREATE DATABASE {name} TEMPLATE {template}{self._strategy()}")
         try:
             yield self.url(name)
         finally:
@@ -116,6 +116,11 @@ class PostgreSQL:
         self._guard.stdin.close()
         self._guard.wait(timeout=_START_SECONDS)
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _strategy(self) -> str:
+        # since 15 the default goes through the log, which takes five times as long
+        with psycopg.connect(self.url("postgres")) as connection:
+            return " STRATEGY FILE_COPY" if connection.info.server_version >= 150_000 else ""
 
     def _migrated_template(self) -> str:
         with self._lock:
@@ -135,7 +140,7 @@ def start_postgresql(programs: Path | None = None) -> PostgreSQL:
     for folder in [programs] if programs else _installed():
         try:
             return _start(folder)
-        except NoPostgreSQL as error:
+        except (NoPostgreSQL, OSError) as error:
             tried.append(str(error))
     raise NoPostgreSQL(
         "these tests need PostgreSQL and could not start one:"
@@ -166,7 +171,7 @@ def _version(programs: Path) -> list[int]:
 
 def _start(programs: Path) -> PostgreSQL:
     user = _server_user()
-    folder = Path(tempfile.mkdtemp(prefix="taskbell-pg-"))
+    folder = Path(tempfile.mkdtemp(prefix="taskbell-pg-", dir=_in_memory()))
     try:
         if user.uid is not None and user.gid is not None:
             os.chown(folder, user.uid, user.gid)
@@ -180,6 +185,15 @@ def _start(programs: Path) -> PostgreSQL:
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
+
+
+def _in_memory() -> str | None:
+    """A folder in memory with room for a server: making a database takes 20 ms there, not 200."""
+    memory = Path("/dev/shm")
+    with contextlib.suppress(OSError):
+        if os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > _ROOM_BYTES:
+            return str(memory)
+    return None
 
 
 def _reachable(programs: Path, folder: Path, user: User) -> Path:

@@ -150,8 +150,8 @@ def upgrade() -> None:
         "tasks",
         ["deadline_at"],
         unique=False,
-        postgresql_where=sa.text("status IN ('queued', 'processing')"),
-        sqlite_where=sa.text("status IN ('queued', 'processing')"),
+        postgresql_where=sa.text("status NOT IN ('succeeded', 'failed', 'canceled', 'timed_out')"),
+        sqlite_where=sa.text("status NOT IN ('succeeded', 'failed', 'canceled', 'timed_out')"),
     )
     op.create_index(
         "ix_tasks_due",
@@ -166,8 +166,8 @@ def upgrade() -> None:
         "tasks",
         ["updated_at"],
         unique=False,
-        postgresql_where=sa.text("status IN ('succeeded', 'failed', 'canceled', 'timed_out')"),
-        sqlite_where=sa.text("status IN ('succeeded', 'failed', 'canceled', 'timed_out')"),
+        postgresql_where=sa.text("status NOT IN ('queued', 'processing')"),
+        sqlite_where=sa.text("status NOT IN ('queued', 'processing')"),
     )
     op.create_index("ix_tasks_status_id", "tasks", ["status", "id"], unique=False)
     op.create_index(
@@ -294,8 +294,8 @@ def downgrade() -> None:
     op.drop_index(
         "ix_tasks_ended",
         "tasks",
-        postgresql_where=sa.text("status IN ('succeeded', 'failed', 'canceled', 'timed_out')"),
-        sqlite_where=sa.text("status IN ('succeeded', 'failed', 'canceled', 'timed_out')"),
+        postgresql_where=sa.text("status NOT IN ('queued', 'processing')"),
+        sqlite_where=sa.text("status NOT IN ('queued', 'processing')"),
     )
     op.drop_index(
         "ix_tasks_due",
@@ -306,8 +306,8 @@ def downgrade() -> None:
     op.drop_index(
         "ix_tasks_deadline",
         "tasks",
-        postgresql_where=sa.text("status IN ('queued', 'processing')"),
-        sqlite_where=sa.text("status IN ('queued', 'processing')"),
+        postgresql_where=sa.text("status NOT IN ('succeeded', 'failed', 'canceled', 'timed_out')"),
+        sqlite_where=sa.text("status NOT IN ('succeeded', 'failed', 'canceled', 'timed_out')"),
     )
 
     op.drop_table("tasks")
