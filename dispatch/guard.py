@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from yarl import URL
@@ -197,7 +198,11 @@ def check_url(url: object, *, local_names: bool = False) -> Place:
     local_names lets `localhost`, a compose service or a `.internal` name through, for operators
     who opened networks: what such a name resolves to is checked all the same.
     """
-    text = _check_text(url)
+    return _read(_check_text(url), local_names)
+
+
+@lru_cache(maxsize=4096)  # the same URLs are checked for every delivery
+def _read(text: str, local_names: bool) -> Place:
     whole = _WHOLE.fullmatch(text)
     if whole is None:
         raise Refused("scheme", "the URL must start with http:// or https://")

@@ -7,11 +7,12 @@ own. `await store.write(record, report)` returns after the commit.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import logging
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Concatenate, ParamSpec, TypeVar
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import Connection, text
 
@@ -35,7 +36,8 @@ class Store:
         self._clock = clock
         self._file = hold_sqlite_file(database)
         self._listeners: dict[str, list[Callable[[], object]]] = {}
-        self._writer = Writer(database, clock, self._wake)
+        self._settled: list[_Settled] = []
+        self._writer = Writer(database, clock, self._committed)
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="taskbell-reader")
 
     async def write(self, operation: Operation[Item, Answer], item: Item) -> Answer:
@@ -44,7 +46,15 @@ class Store:
         Raises StoreUnavailableError when nothing is known to be written, and what the operation
         itself raises.
         """
-        return await asyncio.wrap_future(self._writer.submit(operation, item))
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[Answer] = loop.create_future()
+        future = self._writer.submit(operation, item)
+        future.add_done_callback(lambda done: self._settled.append((loop, waiter, done)))
+        try:
+            return await waiter
+        except asyncio.CancelledError:
+            future.cancel()
+            raise
 
     def write_now(self, operation: Operation[Item, Answer], item: Item) -> Answer:
         """The same from a thread without an event loop."""
@@ -81,12 +91,32 @@ class Store:
         if self._file:
             self._file.close()
 
-    def _wake(self, topics: set[str]) -> None:
+    def _committed(self, topics: set[str]) -> None:
+        """In the writer's thread: tell everybody who waited, with one call into each event loop."""
+        settled, self._settled = self._settled, []
+        for loop in {loop for loop, _, _ in settled}:
+            mine = [(waiter, done) for its, waiter, done in settled if its is loop]
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(_resolve, mine)
         for wake in [wake for topic in topics for wake in self._listeners.get(topic, ())]:
             try:
                 wake()
             except Exception:  # what is committed stays so, whatever a listener does
                 logger.exception("a listener failed")
+
+
+_Settled = tuple[asyncio.AbstractEventLoop, "asyncio.Future[Any]", "Future[Any]"]
+
+
+def _resolve(settled: list[tuple[asyncio.Future[Any], Future[Any]]]) -> None:
+    for waiter, done in settled:
+        if waiter.done() or done.cancelled():
+            continue
+        error = done.exception()
+        if error is None:
+            waiter.set_result(done.result())
+        else:
+            waiter.set_exception(error)
 
 
 def ping(connection: Connection) -> bool:

@@ -89,10 +89,13 @@ class _Job:
 class Writer:
     """Owns the write connection. submit() from any thread; close() finishes what is waiting."""
 
-    def __init__(self, database: Database, clock: Clock, woken: Callable[[set[str]], None]) -> None:
+    def __init__(
+        self, database: Database, clock: Clock, committed: Callable[[set[str]], None]
+    ) -> None:
+        """After each transaction, its futures resolved, `committed` gets the topics to wake."""
         self._database = database
         self._clock = clock
-        self._woken = woken
+        self._committed = committed
         self._book = SubscriptionBook()
         self._jobs: queue.Queue[_Job | None] = queue.Queue(WAITING)
         self._closed = False
@@ -124,7 +127,7 @@ class Writer:
             # a caller who gave up before its turn cancelled the future: that write is left out
             wanted = [job for job in batch if job.future.set_running_or_notify_cancel()]
             if wanted:
-                self._run(wanted)
+                self._committed(self._run(wanted))
 
     def _next_batch(self) -> list[_Job] | None:
         job = self._jobs.get()
@@ -142,7 +145,8 @@ class Writer:
             batch.append(job)
         return batch
 
-    def _run(self, batch: list[_Job], tries: int = TRIES) -> None:
+    def _run(self, batch: list[_Job], tries: int = TRIES) -> set[str]:
+        """Do a batch and resolve its futures; the topics to wake."""
         try:
             answers, topics = self._transaction(batch)
         except StoreUnavailableError as error:
@@ -152,25 +156,23 @@ class Writer:
             self._book.forget()
             if len(batch) == 1:
                 if tries > 1 and overtaken(error):
-                    self._run(batch, tries - 1)
-                else:
-                    _fail(batch, error)
-                return
+                    return self._run(batch, tries - 1)
+                _fail(batch, error)
+                return set()
             logger.warning(
                 "a batch of %d writes failed (%s), trying them singly",
                 len(batch),
                 type(error).__name__,
             )
-            for job in batch:
-                self._run([job])
+            return set().union(*(self._run([job]) for job in batch))
         else:
             for job, answer in answers:
                 if isinstance(answer, StoreError):
                     job.future.set_exception(answer)
                 else:
                     job.future.set_result(answer)
-            if topics:
-                self._woken(topics)
+            return topics
+        return set()
 
     def _transaction(self, batch: list[_Job]) -> tuple[list[tuple[_Job, Any]], set[str]]:
         groups: dict[str, list[_Job]] = {}
