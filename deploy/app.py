@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Collection
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from starlette.applications import Starlette
@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deploy import __version__
@@ -60,7 +60,7 @@ def make_app(service: Service) -> Starlette:
         async with service.running():
             yield
 
-    return Starlette(
+    app = Starlette(
         routes=routes,
         lifespan=lifespan,
         middleware=[Middleware(SecurityHeaders)],
@@ -70,6 +70,9 @@ def make_app(service: Service) -> Starlette:
             Exception: _on_bug,
         },
     )
+    # such a redirect would lead wherever the Host header says, and repeat a callback token
+    app.router.redirect_slashes = False
+    return app
 
 
 def all_endpoints(service: Service) -> list[Endpoint]:
@@ -172,13 +175,13 @@ def sample_event(clock: Clock) -> Event:
 
 
 def _documents(endpoints: list[Endpoint]) -> list[Route]:
-    document, text = openapi(endpoints, __version__), page(endpoints, __version__)
+    document = cache(partial(openapi, endpoints, __version__))  # 30 ms that few processes need
 
     async def openapi_json(_request: Request) -> Response:
-        return JSONResponse(document)
+        return JSONResponse(document())
 
     async def docs(_request: Request) -> Response:
-        return HTMLResponse(text)
+        return HTMLResponse(page(endpoints, __version__))
 
     return [Route("/openapi.json", openapi_json), Route("/docs", docs)]
 
@@ -188,11 +191,21 @@ async def _on_problem(_request: Request, error: Exception) -> Response:
     return problem_response(error)
 
 
-async def _on_http_exception(_request: Request, error: Exception) -> Response:
+async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101
     details = {404: "no such page", 405: "this page does not take that method"}
     detail = details.get(error.status_code, "the request cannot be served")
-    return problem_response(Problem(error.status_code, detail, error.headers))
+    headers = dict(error.headers or {})
+    if error.status_code == 405:
+        headers["Allow"] = _allowed(request)
+    return problem_response(Problem(error.status_code, detail, headers))
+
+
+def _allowed(request: Request) -> str:
+    """Every method of a page; Starlette names those of one route, and each of ours has one."""
+    routes = [route for route in request.app.routes if isinstance(route, Route)]
+    fitting = [route for route in routes if route.matches(request.scope)[0] is not Match.NONE]
+    return ", ".join(sorted({method for route in fitting for method in route.methods or ()}))
 
 
 async def _on_bug(_request: Request, _error: Exception) -> Response:

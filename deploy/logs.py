@@ -48,11 +48,16 @@ class ConsoleFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         name = record.name.removeprefix("taskbell.")
         fields = "".join(f" {key}={_plain(value)}" for key, value in _fields(record))
-        text = f"{_time(record)[11:19]} {record.levelname} {name}: {record.getMessage()}{fields}"
-        line = "".join(letter if letter.isprintable() else "�" for letter in text)
+        event = _short(record.getMessage())
+        lines = [f"{_time(record)[11:19]} {record.levelname} {name}: {event}{fields}"]
         if record.exc_info:
-            line += "\n" + self.formatException(record.exc_info)
-        return line
+            lines += self.formatException(record.exc_info).split("\n")
+        return "\n".join(_printable(line) for line in lines)
+
+
+def _printable(line: str) -> str:
+    # also an exception may quote foreign text, and a terminal obeys its escape codes
+    return "".join(letter if letter.isprintable() else "�" for letter in line)
 
 
 def _time(record: logging.LogRecord) -> str:

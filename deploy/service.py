@@ -9,7 +9,7 @@ import os
 import random
 import secrets
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from urllib.parse import urlsplit
@@ -43,6 +43,8 @@ LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128")
 _PRUNE_SECONDS = 60.0
 
 Jitter = Callable[[], float]
+Monotonic = Callable[[], float]
+Sleep = Callable[[float], Awaitable[None]]
 
 
 @dataclass(slots=True)
@@ -100,17 +102,23 @@ def make_service(
     database: Database,
     *,
     clock: Clock = system_clock,
+    monotonic: Monotonic = monotonic,
+    sleep: Sleep = asyncio.sleep,
     jitter: Jitter = random.random,
+    transport: httpx.AsyncBaseTransport | None = None,
 ) -> Service:
     """Open the store and join the parts. The caller has migrated the database.
 
-    Raises StoreError when another process holds the SQLite file.
+    clock, monotonic and sleep must run equally fast. transport: what providers are asked through
+    when it is not the network. Raises StoreError when another process holds the SQLite file.
     """
     vault, guard = Vault(settings.secret_keys), make_guard(settings)
     client = Client(
         guard, timeout=settings.attempt_timeout, limit=IN_FLIGHT + 16, user_agent=USER_AGENT
     )
-    http = {name: _provider_client(chosen) for name, chosen in settings.providers.items()}
+    http = {
+        name: _provider_client(chosen, transport) for name, chosen in settings.providers.items()
+    }
     store = Store(database, clock)
     service = Service(
         settings=settings,
@@ -126,7 +134,7 @@ def make_service(
     )
     owner = f"{socket.gethostname()[:32]}:{os.getpid()}:{secrets.token_hex(4)}"
     if "poll" in settings.roles:
-        service.loops.append(_poller(service, owner, jitter))
+        service.loops.append(_poller(service, owner, jitter, monotonic, sleep))
     if "dispatch" in settings.roles:
         service.loops.append(_worker(service, owner, jitter))
     return service
@@ -150,18 +158,26 @@ def timeout_of(settings: Settings, kind: Kind | None) -> timedelta:
     return settings.task_timeout_image if kind is Kind.IMAGE else settings.task_timeout_video
 
 
-def _provider_client(chosen: ProviderSettings) -> httpx.AsyncClient:
+def _provider_client(
+    chosen: ProviderSettings, transport: httpx.AsyncBaseTransport | None
+) -> httpx.AsyncClient:
     return make_client(
-        chosen.base_url, chosen.api_key, user_agent=USER_AGENT, concurrency=chosen.concurrency
+        chosen.base_url,
+        chosen.api_key,
+        user_agent=USER_AGENT,
+        concurrency=chosen.concurrency,
+        transport=transport,
     )
 
 
-def _poller(service: Service, owner: str, jitter: Jitter) -> Poller:
+def _poller(
+    service: Service, owner: str, jitter: Jitter, monotonic: Monotonic, sleep: Sleep
+) -> Poller:
     lines = {}
     for name, provider in providers().items():
         chosen = service.settings.providers[name]
         if chosen.api_key:  # the others cannot be asked
-            limiter = RateLimiter(chosen.requests_per_second, chosen.concurrency, monotonic)
+            limiter = RateLimiter(chosen.requests_per_second, chosen.concurrency, monotonic, sleep)
             lines[name] = Line(provider, service.askers[name], limiter, Health(jitter))
     return Poller(
         service.store,

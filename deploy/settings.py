@@ -87,7 +87,7 @@ def load(environ: Mapping[str, str], dotenv: Path | None = None) -> Settings:
     """Settings from environment variables over a .env file. Raises SettingsError."""
     values = _merged(environ, dotenv)
     _refuse_unknown(values)
-    host = _read(values, "HOST", _text, "127.0.0.1")
+    host = _read(values, "HOST", _host, "127.0.0.1")
     port = _read(values, "PORT", _port, 8000)
     shown = f"[{host}]" if ":" in host else host
     default = Settings()
@@ -186,7 +186,12 @@ def _refuse_unknown(values: Mapping[str, str]) -> None:
 
 def _provider(values: Mapping[str, str], name: str, provider: Provider) -> ProviderSettings:
     upper = name.upper()
-    key = values.get(f"{PREFIX}{upper}_API_KEY") or values.get(f"{upper}_API_KEY")
+    key = _provider_key(values, upper)
+    confirm: Confirm = _read(values, f"{upper}_CONFIRM", _confirm, "auto")
+    if confirm == "always" and key is None:
+        raise SettingsError(
+            f"{PREFIX}{upper}_CONFIRM is 'always': set {upper}_API_KEY too, or nobody can be asked"
+        )
     return ProviderSettings(
         base_url=_read(values, f"{upper}_BASE_URL", _web_address, provider.base_url),
         requests_per_second=_read(
@@ -196,9 +201,21 @@ def _provider(values: Mapping[str, str], name: str, provider: Provider) -> Provi
             provider.budget.requests_per_second,
         ),
         concurrency=_read(values, f"{upper}_CONCURRENCY", _count, provider.budget.concurrency),
-        confirm=_read(values, f"{upper}_CONFIRM", _confirm, "auto"),
-        api_key=_header_safe(f"{upper}_API_KEY", key) if key else None,
+        confirm=confirm,
+        api_key=key,
     )
+
+
+def _provider_key(values: Mapping[str, str], upper: str) -> str | None:
+    """The key under our name for it, else under the one that the provider's own tools read."""
+    for name in (f"{PREFIX}{upper}_API_KEY", f"{upper}_API_KEY"):
+        key = values.get(name, "").strip()
+        if key:
+            try:
+                return _header_safe(key)
+            except ValueError as error:
+                raise SettingsError(f"{name} has a value that cannot be used: {error}") from None
+    return None
 
 
 def _read(values: Mapping[str, str], name: str, parse: Callable[[str], T], default: T) -> T:
@@ -209,12 +226,17 @@ def _read(values: Mapping[str, str], name: str, parse: Callable[[str], T], defau
     try:
         return parse(text)
     except ValueError as error:
-        secret = any(word in name for word in ("KEY", "DATABASE_URL"))
+        # an @ in an address may stand behind a password
+        secret = "@" in text or any(word in name for word in ("KEY", "DATABASE_URL"))
         shown = "has a value that cannot be used" if secret else f"is {text!r}"
         raise SettingsError(f"{PREFIX}{name} {shown}: {error}") from None
 
 
-def _text(text: str) -> str:
+def _host(text: str) -> str:
+    try:
+        text.encode("idna")  # as bind() will
+    except UnicodeError:
+        raise ValueError("it must be an IP address or a host name") from None
     return text
 
 
@@ -301,7 +323,11 @@ def _networks(text: str) -> tuple[Network, ...]:
 
 def _web_address(text: str) -> str:
     rule = "it must be an address like https://taskbell.example.com"
-    parts = urlsplit(text)
+    try:
+        parts = urlsplit(text)
+        _ = parts.port
+    except ValueError:
+        raise ValueError(rule) from None
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
         raise ValueError(rule)
     if parts.username is not None or any(ord(letter) <= 32 or ord(letter) > 126 for letter in text):
@@ -310,15 +336,22 @@ def _web_address(text: str) -> str:
 
 
 def _database_url(text: str) -> str:
-    if not re.match(r"(sqlite|postgres|postgresql|postgresql\+psycopg)://", text):
-        raise ValueError("it must begin with sqlite:/// or postgresql://")
+    sqlite = re.fullmatch(r"sqlite:///[^?]+", text) and not text.endswith("/:memory:")
+    if not sqlite and not _POSTGRESQL.fullmatch(text):
+        raise ValueError("it must be like sqlite:///taskbell.db or postgresql://user:pass@host/db")
     return text
+
+
+_POSTGRESQL = re.compile(
+    r"(postgres|postgresql|postgresql\+psycopg)://"
+    r"([^:/]*(:[^@]*)?@)?(\[[^/?]+\]|[^/:?]+)?(:[0-9]{1,5})?(/[^?]*)?(\?.*)?"
+)
 
 
 def _secret(text: str) -> str:
     if len(text) < MINIMUM_KEY_LENGTH:
         raise ValueError(f"it has {len(text)} characters and needs at least {MINIMUM_KEY_LENGTH}")
-    return _header_safe("it", text)
+    return _header_safe(text)
 
 
 def _secret_keys(text: str) -> tuple[str, ...]:
@@ -332,7 +365,7 @@ def _secret_keys(text: str) -> tuple[str, ...]:
     return keys
 
 
-def _header_safe(name: str, text: str) -> str:
+def _header_safe(text: str) -> str:
     if any(ord(letter) <= 32 or ord(letter) > 126 for letter in text):
-        raise SettingsError(f"{name} holds blanks or letters outside ASCII; a key has neither")
+        raise ValueError("it holds blanks or letters outside ASCII; a key has neither")
     return text

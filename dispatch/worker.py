@@ -53,6 +53,7 @@ class Worker:
         self._jitter = jitter
         self._most = in_flight
         self._flying: set[asyncio.Task[None]] = set()
+        self._looking: asyncio.Task[Catch | None] | None = None
         self._news = asyncio.Event()
         self._store_away = False
 
@@ -62,10 +63,14 @@ class Worker:
         self._store.listen(DELIVERIES, lambda: loop.call_soon_threadsafe(self._news.set))
         while True:
             self._news.clear()
-            await self._rest(await self._round())
+            # a claim that is cut off may be committed all the same: drain() sees to what it took
+            self._looking = asyncio.create_task(self._round())
+            await self._rest(await asyncio.shield(self._looking))
 
     async def drain(self, seconds: float) -> None:
         """Wait for the attempts under way; what is cut off is sent again when its lease ends."""
+        if self._looking:
+            await asyncio.wait([self._looking], timeout=seconds)
         if self._flying:
             _, unfinished = await asyncio.wait(self._flying, timeout=seconds)
             for attempt in unfinished:
@@ -89,8 +94,14 @@ class Worker:
         for delivery in catch.deliveries:
             attempt = asyncio.create_task(self._deliver(delivery))
             self._flying.add(attempt)
-            attempt.add_done_callback(self._flying.discard)
+            attempt.add_done_callback(self._landed)
         return catch
+
+    def _landed(self, attempt: asyncio.Task[None]) -> None:
+        full = len(self._flying) >= self._most
+        self._flying.discard(attempt)
+        if full:
+            self._news.set()  # the wake-up from its commit came while the place was still taken
 
     async def _rest(self, catch: Catch | None) -> None:
         """Until something may be due: at most a second, which also covers a lost wake-up."""

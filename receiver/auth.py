@@ -63,7 +63,10 @@ class Authority:
 
 
 def _bearer(request: Request) -> str | None:
-    scheme, _, key = request.headers.get("authorization", "").partition(" ")
+    given = request.headers.getlist("authorization")
+    if len(given) != 1:  # with two, a proxy may have judged by the other one
+        return None
+    scheme, _, key = given[0].partition(" ")
     if scheme.lower() != "bearer" or not 0 < len(key) <= _LONGEST_KEY:
         return None
     return key

@@ -34,7 +34,7 @@ class RateLimiter:
         # a hair more than exact, or rounding lets an eleventh start into a second of ten
         self._spacing = (1 + 1e-6) / requests_per_second
         self._concurrency = concurrency
-        self._monotonic = monotonic
+        self.monotonic = monotonic
         self._sleep = sleep
         self._places = asyncio.Semaphore(concurrency)
         self._turnstile = asyncio.Lock()
@@ -48,7 +48,7 @@ class RateLimiter:
 
         Counts questions from the moment they enter slot(): enter first, then ask again.
         """
-        now = self._monotonic()
+        now = self.monotonic()
         start = max(now, self._next_start, self._quiet_until)
         if start > now + SOON_SECONDS:
             return 0
@@ -66,13 +66,17 @@ class RateLimiter:
             self._running -= 1
             self._places.release()
 
-    def slow_down(self, delay: timedelta, monotonic_now: float) -> None:
+    async def turn(self) -> None:
+        """Wait for one more start time: a question in its slot makes another request."""
+        await self._start()
+
+    def slow_down(self, delay: timedelta) -> None:
         """Start nothing before the delay is over, whoever waits already included."""
-        self._quiet_until = max(self._quiet_until, monotonic_now + delay.total_seconds())
+        self._quiet_until = max(self._quiet_until, self.monotonic() + delay.total_seconds())
 
     def delay_left(self) -> float:
         """Seconds until slow_down lets questions start again."""
-        return max(0.0, self._quiet_until - self._monotonic())
+        return max(0.0, self._quiet_until - self.monotonic())
 
     async def _enter(self) -> None:
         self._waiting += 1
@@ -92,15 +96,19 @@ class RateLimiter:
             # asked anew after each sleep: slow_down may have come, and sleeps may end early
             while (wait := self._wait_seconds()) > 0:
                 await self._sleep(wait)
-            self._next_start = self._monotonic() + self._spacing
+            self._next_start = self.monotonic() + self._spacing
 
     def _wait_seconds(self) -> float:
-        return max(self._next_start, self._quiet_until) - self._monotonic()
+        return max(self._next_start, self._quiet_until) - self.monotonic()
 
 
 @dataclass(frozen=True, slots=True)
 class Slowdown:
-    """How long to ask a provider nothing. changed: its state word is new, so log it."""
+    """How long to ask a provider nothing. changed: its state word is new, so log it.
+
+    One failure alone changes no word: a provider that answers one question in ten with 429 is not
+    in trouble.
+    """
 
     delay: timedelta
     changed: bool
@@ -125,13 +133,14 @@ class Health:
         delay *= 0.8 + 0.4 * self._jitter()
         if retry_after is not None:
             delay = max(delay, min(retry_after, _LONGEST_RETRY_AFTER))
-        changed = code != self.state
         self._failures += 1
-        self.state = code
+        changed = self._failures > 1 and code != self.state
+        if changed:
+            self.state = code
         return Slowdown(delay, changed)
 
     def recovered(self) -> bool:
-        """Note an answer; True when it ends a time of trouble."""
+        """Note an answer; True when it ends a trouble that was told."""
         changed = self.state != "ok"
         self._failures = 0
         self.state = "ok"

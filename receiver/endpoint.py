@@ -7,6 +7,7 @@ so the two cannot drift apart.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -28,6 +29,8 @@ BODY_LIMIT = 256 * 1024
 BODY_SECONDS = 10.0
 
 M = TypeVar("M", bound=BaseModel)
+
+_ID = re.compile(r"[a-z]{2,5}_[0-9a-z]{26}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +88,7 @@ def serve(endpoint: Endpoint, authority: Authority) -> Route:
         if endpoint.scope is not None:
             await authority.require(request, endpoint.scope)
         call = Call(
-            path=dict(request.path_params),
+            path=_path(request),
             _query=_query(endpoint, request),
             _body=await _body(endpoint, request),
         )
@@ -102,6 +105,14 @@ def serve(endpoint: Endpoint, authority: Authority) -> Route:
         return Response(reply.body.model_dump_json(), reply.status, media_type="application/json")
 
     return Route(endpoint.path, answer, methods=[endpoint.method])
+
+
+def _path(request: Request) -> dict[str, str]:
+    ids: dict[str, str] = request.path_params
+    # what no id looks like is not asked for: PostgreSQL fails on a NUL, and answers repeat ids
+    if not all(_ID.fullmatch(text) for text in ids.values()):
+        raise Problem(404, "nothing has that id")
+    return ids
 
 
 def _query(endpoint: Endpoint, request: Request) -> BaseModel | None:
@@ -150,5 +161,7 @@ def _first_mistake(error: ValidationError, what: str) -> str:
     place = ".".join(str(part) for part in mistake["loc"])[:100]
     if mistake["type"] == "extra_forbidden":
         return f"{what} {place!r} is not known here"
+    if mistake["type"] == "model_type":  # pydantic names our class
+        return "the body must be a JSON object"
     rule = mistake["msg"].removeprefix("Value error, ")
     return f"{what} {place!r}: {rule}" if place else rule

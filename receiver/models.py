@@ -18,6 +18,7 @@ from pydantic import (
 from receiver.body import dump_json
 from store.events import EVENT_TYPES, Kind, Source, Status, rfc3339
 from store.keys import Scope
+from store.text import clean_json
 
 T = TypeVar("T")
 
@@ -31,8 +32,12 @@ _METADATA_BYTES = 16 * 1024
 
 
 def _small(value: dict[str, Any] | None) -> dict[str, Any] | None:
-    if value is not None and len(dump_json(value)) > _METADATA_BYTES:
+    if value is None:
+        return None
+    if len(dump_json(value)) > _METADATA_BYTES:
         raise ValueError(f"has more than {_METADATA_BYTES} bytes of JSON")
+    if clean_json(value) != value:
+        raise ValueError("holds NUL, half a surrogate pair, or too many or too deep values")
     return value
 
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from receiver.budget import Health, RateLimiter
-from receiver.provider import Asker, Provider, ProviderError
+from receiver.provider import Answer, Asker, Provider, ProviderError
 from receiver.words import UnknownWords
-from store.clock import Clock, monotonic
+from store.clock import Clock
 from store.errors import StoreError
 from store.events import Failure, Source, Status, Task, TaskUpdate, advance
 from store.records import HELD_FOR, POLLS, Polled, Report, record
@@ -57,9 +57,30 @@ class Line:
 
     def unverified_room(self) -> int:
         """How many tasks that only an unsigned push named may be asked about now."""
-        while self.unverified and monotonic() - self.unverified[0] > 60:
+        while self.unverified and self.limiter.monotonic() - self.unverified[0] > 60:
             self.unverified.popleft()
         return UNVERIFIED_PER_MINUTE - len(self.unverified)
+
+
+@dataclass(slots=True)
+class _Paced:
+    """Asks for one question that has its slot: requests after the first wait for their turn too."""
+
+    asker: Asker
+    limiter: RateLimiter
+    begun: bool = False
+
+    async def get(
+        self,
+        path: str,
+        params: Mapping[str, str] | None = None,
+        *,
+        raw_statuses: tuple[int, ...] = (),
+    ) -> Answer:
+        if self.begun:
+            await self.limiter.turn()
+        self.begun = True
+        return await self.asker.get(path, params, raw_statuses=raw_statuses)
 
 
 class Poller:
@@ -82,6 +103,7 @@ class Poller:
         self._owner = owner
         self._jitter = jitter
         self._asking: set[asyncio.Task[None]] = set()
+        self._looking: asyncio.Task[datetime | None] | None = None
         self._news = asyncio.Event()
         self._store_away = False
 
@@ -91,10 +113,14 @@ class Poller:
         self._store.listen(POLLS, lambda: loop.call_soon_threadsafe(self._news.set))
         while True:
             self._news.clear()
-            await self._rest(await self._round())
+            # a claim that is cut off may be committed all the same: drain() sees to what it took
+            self._looking = asyncio.create_task(self._round())
+            await self._rest(await asyncio.shield(self._looking))
 
     async def drain(self, seconds: float) -> None:
         """Wait for the questions under way; what is not answered by then is asked again later."""
+        if self._looking:
+            await asyncio.wait([self._looking], timeout=seconds)
         if self._asking:
             _, unfinished = await asyncio.wait(self._asking, timeout=seconds)
             for question in unfinished:
@@ -114,9 +140,12 @@ class Poller:
         return next_due
 
     async def _claim(self) -> datetime | None:
-        wanted = {name: line.limiter.free() for name, line in self._lines.items()}
+        free = {name: line.limiter.free() for name, line in self._lines.items()}
+        # what cannot be asked now must not count as due: we would look again at once, for minutes
+        wanted = {name: places for name, places in free.items() if places > 0}
         unverified = {
-            name: min(wanted[name], line.unverified_room()) for name, line in self._lines.items()
+            name: min(places, self._lines[name].unverified_room())
+            for name, places in wanted.items()
         }
         claimed = await self._store.write(
             claim_due, PollClaim(self._owner, wanted, unverified, LEASE)
@@ -127,7 +156,7 @@ class Poller:
 
     def _start(self, line: Line, task: Task) -> None:
         if task.version == 0:
-            line.unverified.append(monotonic())
+            line.unverified.append(line.limiter.monotonic())
         question = asyncio.create_task(self._ask(line, task))
         self._asking.add(question)
         question.add_done_callback(self._asked)
@@ -152,7 +181,8 @@ class Poller:
         try:
             async with line.limiter.slot():
                 try:
-                    update = await line.provider.query(line.asker, task, self._clock())
+                    asker = _Paced(line.asker, line.limiter)
+                    update = await line.provider.query(asker, task, self._clock())
                 except ProviderError as error:
                     await self._failed(line, task, error)
                 else:
@@ -199,9 +229,12 @@ class Poller:
         ask_in = self._pace(line.provider, task, now)
         if ask_in is not None and not error.provider_wide:
             ask_in *= 2 ** min(task.poll_failures, 4)
+            wait = error.retry_after or wait
         if ask_in is not None:
-            ask_in = max(ask_in, wait, error.retry_after or wait)
-        later = Later(task.id, task.poll_fence, ask_in, failed=True, error=str(error))
+            ask_in = max(ask_in, wait)
+        # trouble with the provider says nothing about the task, and is not counted against it
+        own = not error.provider_wide
+        later = Later(task.id, task.poll_fence, ask_in, own, str(error), reached=own)
         await self._store.write(reschedule, later)
 
     def _slow_down(self, line: Line, error: ProviderError) -> timedelta:
@@ -210,7 +243,7 @@ class Poller:
         if left > 0:
             return timedelta(seconds=left)
         slowdown = line.health.trouble(error.code, error.retry_after)
-        line.limiter.slow_down(slowdown.delay, monotonic())
+        line.limiter.slow_down(slowdown.delay)
         if slowdown.changed:
             logger.warning(
                 "provider trouble: %s; asking again in %.0f s",

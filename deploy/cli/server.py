@@ -42,10 +42,8 @@ def serve(
     try:
         settings = _with_address(load(process_environment(), DOTENV), host, port)
         run(settings, dev=dev)
-    except (SettingsError, StoreError, ValueError) as error:
+    except (SettingsError, StoreError, ValueError, OSError) as error:
         _fail(error)
-    except OSError as error:
-        _fail(error.strerror or error)
 
 
 def migrate() -> None:
@@ -57,7 +55,7 @@ def migrate() -> None:
     try:
         database = open_database(load(process_environment(), DOTENV).database_url)
         before = bring_up(database)
-    except (SettingsError, StoreError, ValueError) as error:
+    except (SettingsError, StoreError, ValueError, OSError) as error:
         _fail(error)
     else:
         database.dispose()
@@ -101,6 +99,9 @@ def _local_url(host: str, port: int) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _fail(error: object) -> None:
-    typer.echo(f"taskbell: {error}", err=True)
-    raise typer.Exit(1)
+def _fail(error: Exception) -> None:
+    said = str(error)
+    if isinstance(error, OSError) and error.strerror:
+        said = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    typer.echo(f"taskbell: {said}", err=True)
+    raise typer.Exit(2 if isinstance(error, SettingsError) else 1)

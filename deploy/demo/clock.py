@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
@@ -28,3 +29,7 @@ class QuickClock:
     def elapsed(self) -> float:
         """Seconds of this clock since its start."""
         return (self._monotonic() - self._began) * self.factor
+
+    async def sleep(self, seconds: float) -> None:
+        """Sleep so many seconds of this clock."""
+        await asyncio.sleep(seconds / self.factor)

@@ -16,12 +16,12 @@ from typing import Any
 import httpx
 
 from deploy.app import make_app
+from deploy.demo.clock import QuickClock
 from deploy.demo.server import LocalServer
 from deploy.demo.simulator import Simulator, base_urls
 from deploy.demo.subscriber import Subscriber
 from deploy.service import LOOPBACK, make_service
 from deploy.settings import Settings, load
-from store.clock import Clock, system_clock
 from store.database import open_database
 from store.schema import migrate
 
@@ -181,20 +181,26 @@ async def set_up(
     simulator: Simulator,
     subscriber: Subscriber,
     *,
-    clock: Clock = system_clock,
+    clock: QuickClock | None = None,
     environment: Mapping[str, str] | None = None,
     provider_keys: bool = True,
 ) -> AsyncIterator[Stage]:
     """Start the simulator, Taskbell and the subscriber, and subscribe it to everything.
 
-    environment: more settings by their names. database_url may be new: it is migrated.
+    environment: more settings by their names. database_url may be new: it is migrated. clock: run
+    all of Taskbell's waiting by this one.
     """
     port = free_port()
     async with LocalServer(simulator.app) as providers, LocalServer(subscriber.app) as hook:
         settings = _settings(database_url, port, providers.url, environment or {}, provider_keys)
         database = open_database(database_url)
         migrate(database)
-        service = make_service(settings, database, clock=clock)
+        if clock is None:
+            service = make_service(settings, database)
+        else:
+            service = make_service(
+                settings, database, clock=clock, monotonic=clock.elapsed, sleep=clock.sleep
+            )
         async with (
             LocalServer(make_app(service), port=port) as taskbell,
             _client(str(settings.api_key), taskbell.url) as api,

@@ -100,6 +100,26 @@ async def test_starts_are_evenly_spaced() -> None:
     assert starts == pytest.approx([0, 0.25, 0.5, 0.75, 1], abs=1e-4)
 
 
+async def test_a_question_of_several_requests_waits_for_a_turn_for_each() -> None:
+    time = Time(0)
+    limiter = RateLimiter(4, 10, time, time.sleep)
+    starts: list[float] = []
+
+    async def question() -> None:
+        async with limiter.slot():
+            starts.append(time())
+            for _ in range(2):
+                await limiter.turn()
+                starts.append(time())
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(question())
+        group.create_task(question())
+        await time.run()
+
+    assert starts == pytest.approx([0, 0.25, 0.5, 0.75, 1, 1.25], abs=1e-4)
+
+
 async def test_no_more_run_at_once_than_there_are_places() -> None:
     time = Time(0)
     limiter = RateLimiter(1_000, 3, time, time.sleep)
@@ -197,7 +217,7 @@ async def test_a_slow_down_holds_back_whoever_waits_already() -> None:
         for _ in range(3):
             group.create_task(ask(limiter, time, starts))
         await settle()
-        limiter.slow_down(timedelta(seconds=5), time())
+        limiter.slow_down(timedelta(seconds=5))
         await time.run()
 
     assert starts == pytest.approx([0, 5, 5.1], abs=1e-4)
@@ -207,7 +227,7 @@ async def test_a_slow_down_leaves_nothing_free_until_it_is_nearly_over() -> None
     time = Time(0)
     limiter = RateLimiter(10, 10, time, time.sleep)
 
-    limiter.slow_down(timedelta(seconds=5), time())
+    limiter.slow_down(timedelta(seconds=5))
 
     assert (limiter.delay_left(), limiter.free()) == (5, 0)
     time.now = 4.8
@@ -221,8 +241,8 @@ async def test_a_shorter_slow_down_does_not_cut_a_longer_one() -> None:
     time = Time(0)
     limiter = RateLimiter(10, 10, time, time.sleep)
 
-    limiter.slow_down(timedelta(seconds=60), time())
-    limiter.slow_down(timedelta(seconds=1), time())
+    limiter.slow_down(timedelta(seconds=60))
+    limiter.slow_down(timedelta(seconds=1))
 
     assert limiter.delay_left() == 60
 
@@ -268,6 +288,7 @@ def test_a_change_of_state_is_told_once() -> None:
 
     told = [
         health.recovered(),  # was never in trouble
+        health.trouble("unavailable", None).changed,  # one alone is none yet
         health.trouble("unavailable", None).changed,
         health.trouble("unavailable", None).changed,
         health.trouble("key_refused", None).changed,
@@ -275,8 +296,27 @@ def test_a_change_of_state_is_told_once() -> None:
         health.recovered(),
     ]
 
-    assert told == [False, True, False, True, True, False]
+    assert told == [False, False, True, False, True, True, False]
     assert health.state == "ok"
+
+
+def test_a_failure_alone_delays_and_is_not_told() -> None:
+    health = Health(jitter=lambda: 0.5)
+
+    told = [
+        (health.trouble("rate_limited", None), health.state, health.recovered()) for _ in range(10)
+    ]
+
+    assert told == [(Slowdown(timedelta(seconds=1), changed=False), "ok", False)] * 10
+
+
+def test_two_different_failures_in_a_row_are_told_as_the_second() -> None:
+    health = Health(jitter=lambda: 0.5)
+
+    health.trouble("timeout", None)
+    second = health.trouble("unavailable", None)
+
+    assert (second.changed, health.state) == (True, "unavailable")
 
 
 def test_an_answer_starts_the_delays_anew() -> None:
@@ -286,4 +326,4 @@ def test_an_answer_starts_the_delays_anew() -> None:
 
     health.recovered()
 
-    assert health.trouble("timeout", None) == Slowdown(timedelta(seconds=1), changed=True)
+    assert health.trouble("timeout", None) == Slowdown(timedelta(seconds=1), changed=False)

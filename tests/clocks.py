@@ -1,0 +1,27 @@
+"""A clock that catches the store in the middle of a write."""
+
+from __future__ import annotations
+
+import threading
+from datetime import datetime
+
+
+class HeldClock:
+    """Stands still. After hold() the next transaction stops at its start, until go_on is set.
+
+    reached: set when a transaction has stopped.
+    """
+
+    def __init__(self, now: datetime) -> None:
+        self._now = now
+        self.reached, self.go_on = threading.Event(), threading.Event()
+        self.go_on.set()
+
+    def hold(self) -> None:
+        self.go_on.clear()
+
+    def __call__(self) -> datetime:
+        if not self.go_on.is_set():
+            self.reached.set()
+            self.go_on.wait(10)
+        return self._now

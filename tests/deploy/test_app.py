@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import AsyncIterator
+
+import pytest
+
+from deploy.app import SubscriptionRules, sample_event
+from dispatch.guard import Guard, NoSuchHost, Resolve
+from receiver.models import TaskView
+from store.clock import ManualClock
+from store.errors import StoreError
+from store.tables import tasks
+from tests.app import AWAY, SECURITY_HEADERS, Taskbell, good, minimax, problem, running
+
+
+@pytest.fixture
+async def taskbell(sqlite_url: str, clock: ManualClock) -> AsyncIterator[Taskbell]:
+    async with running(sqlite_url, clock) as taskbell:
+        yield taskbell
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/healthz", 200),
+        ("GET", "/docs", 200),
+        ("GET", "/openapi.json", 200),
+        ("HEAD", "/healthz", 200),
+        ("GET", "/v1/tasks", 401),
+        ("GET", "/", 404),
+        ("PUT", "/v1/tasks", 405),
+        ("GET", "/callbacks/minimax/token", 405),
+        ("POST", "/callbacks/minimax/token", 404),
+    ],
+)
+async def test_every_answer_keeps_a_browser_from_making_anything_of_it(
+    taskbell: Taskbell, method: str, path: str, status: int
+) -> None:
+    answer = await taskbell.door.request(method, path)
+
+    assert answer.status_code == status
+    assert SECURITY_HEADERS.items() <= answer.headers.items()
+    assert "set-cookie" not in answer.headers
+    assert not [name for name in answer.headers if name.startswith("access-control-")]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        "/v1",
+        "/v1/nothing",
+        "/callbacks",
+        "/callbacks/minimax",
+        "/callbacks/minimax/token/more",
+        "/v1/tasks/",  # with a redirect, the Host header would say where it leads
+        "/callbacks/minimax/token/",
+        "//v1/tasks",
+        "/v1/%2e%2e/tasks",
+        "/v1/tasks/task_0/../..",
+    ],
+)
+async def test_an_unknown_page_is_a_404_that_repeats_nothing(taskbell: Taskbell, path: str) -> None:
+    answer = await taskbell.door.post(path, headers={"host": "evil.example.net"})
+
+    assert problem(answer, 404) == "no such page"
+    assert "evil" not in answer.text + str(answer.headers)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("DELETE", "/v1/tasks", {"GET", "HEAD", "POST"}),
+        ("PUT", "/v1/subscriptions/sub_1", {"GET", "HEAD", "PATCH", "DELETE"}),
+        ("POST", "/healthz", {"GET", "HEAD"}),
+        ("GET", "/callbacks/minimax/token", {"POST"}),
+        ("OPTIONS", "/callbacks/minimax/token", {"POST"}),
+        ("POST", "/docs", {"GET", "HEAD"}),
+    ],
+)
+async def test_a_wrong_method_is_told_every_right_one(
+    taskbell: Taskbell, method: str, path: str, allowed: set[str]
+) -> None:
+    answer = await taskbell.door.request(method, path)
+
+    problem(answer, 405)
+    assert set(answer.headers["allow"].split(", ")) == allowed
+
+
+async def test_a_bug_answers_500_and_tells_nothing(taskbell: Taskbell) -> None:
+    await taskbell.track()
+    await taskbell.write(tasks.update().values(status="swordfish"))
+
+    answer = await taskbell.api.get("/v1/tasks")
+
+    assert "swordfish" not in problem(answer, 500)
+
+
+async def test_the_docs_name_every_endpoint(taskbell: Taskbell) -> None:
+    document = good(await taskbell.door.get("/openapi.json"))
+
+    page = await taskbell.door.get("/docs")
+
+    assert page.headers["content-type"].startswith("text/html")
+    for path in document["paths"]:
+        assert f"<code>{path}</code>" in page.text
+
+
+async def test_a_process_that_does_not_receive_answers_health_alone(
+    sqlite_url: str, clock: ManualClock
+) -> None:
+    async with running(sqlite_url, clock, {"ROLES": "dispatch"}) as taskbell:
+        good(await taskbell.door.get("/healthz"))
+        good(await taskbell.door.get("/readyz"))
+        problem(await taskbell.api.get("/v1/tasks"), 404)
+        problem(await taskbell.push(minimax()), 404)
+
+
+async def test_the_lifespan_closes_the_store(sqlite_url: str, clock: ManualClock) -> None:
+    async with running(sqlite_url, clock) as taskbell:
+        with pytest.raises(StoreError, match="in use by another taskbell process"):
+            async with running(sqlite_url, clock):
+                pass
+        assert not taskbell.service.draining
+
+    assert taskbell.service.draining
+    async with running(sqlite_url, clock) as again:
+        good(await again.door.get("/readyz"))
+
+
+async def test_a_database_that_is_away_stops_neither_the_start_nor_the_end(
+    clock: ManualClock,
+) -> None:
+    async with running(AWAY, clock, {"ROLES": "receive,poll,dispatch"}) as taskbell:
+        good(await taskbell.door.get("/healthz"))
+        answer = await taskbell.door.get("/readyz")
+
+    problem(answer, 503)
+    assert int(answer.headers["retry-after"]) > 0
+
+
+def resolver(*addresses: str) -> Resolve:
+    async def resolve(host: str) -> list[str]:
+        if not addresses:
+            raise NoSuchHost(f"no such host: {host}")
+        return list(addresses)
+
+    return resolve
+
+
+async def test_a_subscribers_name_may_get_its_address_later() -> None:
+    rules = SubscriptionRules(Guard(resolve=resolver()))
+
+    await rules.check_url("https://not-yet.example.com/hook")
+
+
+@pytest.mark.parametrize(
+    "addresses", [("127.0.0.1",), ("93.184.216.34", "10.0.0.1"), ("::ffff:169.254.169.254",)]
+)
+async def test_a_subscribers_name_may_not_lead_inside(addresses: tuple[str, ...]) -> None:
+    rules = SubscriptionRules(Guard(resolve=resolver(*addresses)))
+
+    with pytest.raises(ValueError, match="not a public address"):
+        await rules.check_url("https://rebinding.example.com/hook")
+
+
+def test_secrets_of_subscriptions_have_256_random_bits() -> None:
+    rules = SubscriptionRules(Guard())
+
+    secrets = {rules.new_secret() for _ in range(10)}
+
+    assert len(secrets) == 10
+    for secret in secrets:
+        assert len(base64.b64decode(secret.removeprefix("whsec_"), validate=True)) == 32
+
+
+def test_a_sample_event_is_what_it_says(clock: ManualClock) -> None:
+    event = sample_event(clock)
+
+    body = json.loads(event.body)
+    assert body["type"] == "task.succeeded"
+    assert body["timestamp"] == "2026-01-01T12:00:00.000000Z"
+    assert body["data"]["previous_status"] == "processing"
+    assert TaskView.model_validate(body["data"]["task"]).metadata == {"taskbell_test": True}

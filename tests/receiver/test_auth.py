@@ -1,0 +1,190 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+from starlette.requests import Request
+
+import receiver.auth
+from receiver.auth import Authority
+from receiver.problems import Problem
+from store import keys
+from store.clock import ManualClock
+from store.keys import NewKey, Scope, new_key_text
+from tests.app import ADMIN_KEY, AWAY, Taskbell, bearer, good, problem, running
+
+ID = "_01kdwpvng0jmwss390q20wa8r0"  # well formed, and of nothing
+
+
+@pytest.fixture
+async def taskbell(sqlite_url: str, clock: ManualClock) -> AsyncIterator[Taskbell]:
+    async with running(sqlite_url, clock) as taskbell:
+        yield taskbell
+
+
+async def make_key(taskbell: Taskbell, scope: Scope) -> str:
+    made = good(await taskbell.api.post("/v1/api-keys", json={"name": "k", "scope": scope}), 201)
+    key: str = made["key"]
+    return key
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        pytest.param(None, id="none"),
+        pytest.param("", id="empty"),
+        pytest.param("Bearer", id="no key"),
+        pytest.param("Bearer ", id="an empty key"),
+        pytest.param("Bearer wrong", id="a wrong key"),
+        pytest.param(ADMIN_KEY, id="no scheme"),
+        pytest.param(f"Basic {ADMIN_KEY}", id="another scheme"),
+        pytest.param(f"Bearer  {ADMIN_KEY}", id="two blanks"),
+        pytest.param(f"Bearer {ADMIN_KEY}x", id="one character more"),
+        pytest.param(f"Bearer {ADMIN_KEY[:-1]}", id="one character less"),
+        pytest.param(f"Bearer {ADMIN_KEY.upper()}", id="another case"),
+        pytest.param(f"Bearer {ADMIN_KEY[:11]}", id="the part that may be shown"),
+        pytest.param(f"Bearer {ADMIN_KEY}, Bearer x", id="a list"),
+        pytest.param("Bearer \xe9\xff", id="not ASCII"),
+        pytest.param("Bearer " + "A" * 9_000, id="9,000 characters"),
+        pytest.param("Bearer ' OR 1=1 --", id="SQL"),
+    ],
+)
+async def test_without_a_good_key_the_api_is_closed(taskbell: Taskbell, value: str | None) -> None:
+    headers = [] if value is None else [(b"authorization", value.encode("latin-1"))]
+
+    answer = await taskbell.door.get("/v1/tasks", headers=headers)
+
+    assert "Authorization: Bearer" in problem(answer, 401)
+    assert answer.headers["www-authenticate"].startswith("Bearer")
+
+
+async def test_two_authorization_headers_are_none(taskbell: Taskbell) -> None:
+    # a proxy in front may have looked at the other one
+    both = [("authorization", f"Bearer {ADMIN_KEY}"), ("authorization", "Bearer wrong")]
+
+    problem(await taskbell.door.get("/v1/tasks", headers=both), 401)
+    problem(await taskbell.door.get("/v1/tasks", headers=both[::-1]), 401)
+
+
+@pytest.mark.parametrize("query", ["api_key", "key", "access_token"])
+async def test_a_key_in_the_query_opens_nothing(taskbell: Taskbell, query: str) -> None:
+    problem(await taskbell.door.get("/v1/tasks", params={query: ADMIN_KEY}), 401)
+
+
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
+async def test_the_first_key_comes_from_the_settings(taskbell: Taskbell, scheme: str) -> None:
+    headers = {"authorization": f"{scheme} {ADMIN_KEY}"}
+
+    good(await taskbell.door.get("/v1/api-keys", headers=headers))
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/docs", "/openapi.json"])
+async def test_health_and_documents_need_no_key(taskbell: Taskbell, path: str) -> None:
+    assert (await taskbell.door.get(path)).status_code == 200
+    assert (await taskbell.door.get(path, headers=bearer("wrong"))).status_code == 200
+
+
+CALLS = [
+    # what it needs, and what a key that may gets for an id of nothing or an empty body
+    (Scope.READ, "GET", "/v1/tasks", 200),
+    (Scope.READ, "GET", f"/v1/tasks/task{ID}", 404),
+    (Scope.READ, "GET", "/v1/events", 200),
+    (Scope.READ, "GET", f"/v1/events/evt{ID}", 404),
+    (Scope.READ, "GET", "/v1/subscriptions", 200),
+    (Scope.READ, "GET", f"/v1/subscriptions/sub{ID}", 404),
+    (Scope.READ, "GET", "/v1/deliveries", 200),
+    (Scope.READ, "GET", f"/v1/deliveries/dlv{ID}", 404),
+    (Scope.WRITE, "POST", "/v1/tasks", 422),
+    (Scope.WRITE, "POST", f"/v1/tasks/task{ID}/refresh", 404),
+    (Scope.WRITE, "POST", f"/v1/tasks/task{ID}/cancel", 404),
+    (Scope.WRITE, "POST", "/v1/callback-urls", 422),
+    (Scope.WRITE, "POST", f"/v1/events/evt{ID}/replay", 404),
+    (Scope.WRITE, "POST", "/v1/subscriptions", 422),
+    (Scope.WRITE, "PATCH", f"/v1/subscriptions/sub{ID}", 404),
+    (Scope.WRITE, "DELETE", f"/v1/subscriptions/sub{ID}", 404),
+    (Scope.WRITE, "POST", f"/v1/subscriptions/sub{ID}/test", 404),
+    (Scope.WRITE, "POST", f"/v1/subscriptions/sub{ID}/rotate-secret", 404),
+    (Scope.WRITE, "POST", f"/v1/deliveries/dlv{ID}/retry", 404),
+    (Scope.ADMIN, "GET", "/v1/api-keys", 200),
+    (Scope.ADMIN, "POST", "/v1/api-keys", 422),
+    (Scope.ADMIN, "DELETE", f"/v1/api-keys/key{ID}", 404),
+]
+
+
+async def test_each_call_takes_keys_of_its_scope_and_above(taskbell: Taskbell) -> None:
+    held = {scope: await make_key(taskbell, scope) for scope in Scope}
+
+    for needed, method, path, status in CALLS:
+        problem(await taskbell.door.request(method, path), 401)
+        for scope, key in held.items():
+            answer = await taskbell.door.request(method, path, headers=bearer(key))
+            if not scope.allows(needed):
+                detail = problem(answer, 403)
+                assert detail == f"this API key may {scope}; {needed} is needed", path
+            elif status == 200:
+                good(answer)
+            else:
+                problem(answer, status)
+
+
+async def test_a_weak_key_is_refused_before_its_body_is_read(taskbell: Taskbell) -> None:
+    async def body() -> AsyncIterator[bytes]:
+        pytest.fail("the body was read")
+        yield b""
+
+    key = await make_key(taskbell, Scope.READ)
+
+    problem(await taskbell.door.post("/v1/tasks", content=body()), 401)
+    problem(await taskbell.door.post("/v1/tasks", content=body(), headers=bearer(key)), 403)
+
+
+async def test_no_store_no_judgement(clock: ManualClock) -> None:
+    async with running(AWAY, clock) as taskbell:
+        answer = await taskbell.door.get("/v1/tasks", headers=bearer(new_key_text()))
+
+    problem(answer, 503)
+    assert int(answer.headers["retry-after"]) > 0
+
+
+async def test_a_revoked_key_is_refused_within_five_seconds(
+    taskbell: Taskbell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1_000.0
+    monkeypatch.setattr(receiver.auth, "monotonic", lambda: now)
+    store, text = taskbell.service.store, new_key_text()
+    # made and revoked behind the app's back, as another process would
+    made = await store.write(keys.create, NewKey("k", Scope.READ, text))
+    good(await taskbell.door.get("/v1/tasks", headers=bearer(text)))
+
+    await store.write(keys.revoke, made.id)
+    now += 5.0
+
+    problem(await taskbell.door.get("/v1/tasks", headers=bearer(text)), 401)
+
+
+async def test_a_key_is_not_looked_up_again_for_five_seconds(
+    taskbell: Taskbell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1_000.0
+    monkeypatch.setattr(receiver.auth, "monotonic", lambda: now)
+    store, text = taskbell.service.store, new_key_text()
+    await store.write(keys.create, NewKey("k", Scope.READ, text))
+    authority = Authority(store, None)
+    request = Request({"type": "http", "headers": [(b"authorization", b"Bearer " + text.encode())]})
+    await authority.require(request, Scope.READ)
+    store.close()
+
+    now += 4.9
+
+    await authority.require(request, Scope.READ)
+    with pytest.raises(Problem, match="write is needed"):
+        await authority.require(request, Scope.WRITE)
+
+
+async def test_without_a_first_key_an_empty_one_opens_nothing(taskbell: Taskbell) -> None:
+    authority = Authority(taskbell.service.store, None)
+
+    for header in (b"Bearer ", b"Bearer None"):
+        request = Request({"type": "http", "headers": [(b"authorization", header)]})
+        with pytest.raises(Problem, match="valid API key"):
+            await authority.require(request, Scope.READ)

@@ -1,0 +1,772 @@
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import logging
+import re
+import zlib
+from collections.abc import AsyncIterator, Mapping
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from itsdangerous import URLSafeSerializer
+
+from receiver.callbacks import BODY_LIMIT, CHALLENGE_LIMIT
+from receiver.tokens import CallbackTokens
+from store.clock import ManualClock, monotonic
+from store.events import Task
+from store.tasks import list_tasks
+from tests.app import AWAY, SECRET_KEYS, Taskbell, good, minimax, problem, running
+
+THANKS = {"status": "success"}
+
+
+@pytest.fixture
+async def taskbell(database_url: str, clock: ManualClock) -> AsyncIterator[Taskbell]:
+    async with running(database_url, clock) as taskbell:
+        yield taskbell
+
+
+@pytest.fixture
+async def small(sqlite_url: str, clock: ManualClock) -> AsyncIterator[Taskbell]:
+    """For what does not depend on the database."""
+    async with running(sqlite_url, clock) as taskbell:
+        yield taskbell
+
+
+async def stored_tasks(taskbell: Taskbell) -> list[Task]:
+    return await taskbell.service.store.read(list_tasks, limit=200)
+
+
+async def the_task(taskbell: Taskbell) -> Task:
+    [task] = await stored_tasks(taskbell)
+    return task
+
+
+async def verdicts(taskbell: Taskbell) -> list[str]:
+    return [receipt.verdict for receipt in await taskbell.receipts()]
+
+
+async def assert_nothing_stored(taskbell: Taskbell) -> None:
+    assert await stored_tasks(taskbell) == []
+    assert await taskbell.events() == []
+    assert await taskbell.receipts() == []
+
+
+# Challenges
+
+
+VALUES = [
+    pytest.param('"abc123"', id="a text"),
+    pytest.param('""', id="an empty text"),
+    pytest.param('"\\ud800"', id="half a surrogate pair"),
+    pytest.param('"\\udfff\\ud800"', id="surrogates the wrong way round"),
+    pytest.param('"\\u0000\\r\\nSet-Cookie: a=b"', id="control characters"),
+    pytest.param('"元境 😀 <script>"', id="letters as they are"),
+    pytest.param("0", id="zero"),
+    pytest.param("-12", id="a negative number"),
+    pytest.param("12345678901234567890123456789012345", id="an integer beyond 64 bits"),
+    pytest.param("1.5", id="a float"),
+    pytest.param("-2.5e-7", id="a small float"),
+    pytest.param("true", id="true"),
+    pytest.param("false", id="false"),
+    pytest.param("null", id="null"),
+    pytest.param("{}", id="an empty object"),
+    pytest.param('{"challenge":{"a":[1,{"b":null}]}}', id="a nested object"),
+    pytest.param('[1,"a",[],{"b":2.5}]', id="a list"),
+]
+
+
+@pytest.mark.parametrize("value", VALUES)
+async def test_a_challenge_is_echoed_unchanged_without_the_store(
+    small: Taskbell, value: str
+) -> None:
+    small.service.store.close()
+
+    answer = await small.push(f'{{"challenge": {value}}}'.encode())
+
+    good(answer)
+    # compared as text, because Python calls 1, 1.0 and True equal
+    assert json.dumps(answer.json()) == json.dumps({"challenge": json.loads(value)})
+
+
+async def test_a_challenge_is_answered_while_the_database_is_away(clock: ManualClock) -> None:
+    async with running(AWAY, clock) as taskbell:
+        answer = await taskbell.push({"challenge": "hello"})
+
+    assert good(answer) == {"challenge": "hello"}
+
+
+async def test_a_challenge_is_never_stored(small: Taskbell) -> None:
+    await small.push({"challenge": "x", **minimax()})
+
+    await assert_nothing_stored(small)
+
+
+async def test_a_challenge_may_have_4_kib(small: Taskbell) -> None:
+    fits, too_long = "A" * (CHALLENGE_LIMIT - 2), "A" * (CHALLENGE_LIMIT - 1)
+
+    assert good(await small.push({"challenge": fits})) == {"challenge": fits}
+    detail = problem(await small.push({"challenge": too_long}), 413)
+
+    assert "4096" in detail
+    assert "AAAA" not in detail
+
+
+async def test_null_beside_a_task_is_a_push(small: Taskbell) -> None:
+    answer = await small.push({"challenge": None, **minimax()})
+
+    assert good(answer) == THANKS
+    assert await small.event_types() == ["task.succeeded"]
+
+
+async def test_atlas_cloud_knows_no_challenge(small: Taskbell) -> None:
+    answer = await small.push({"challenge": "x"}, small.path("atlascloud"))
+
+    assert "challenge" not in problem(answer, 401)
+
+
+# Pushes
+
+
+async def test_a_push_of_an_unknown_task_registers_it_with_the_tokens_metadata(
+    taskbell: Taskbell, clock: ManualClock
+) -> None:
+    path = taskbell.path(token_id="tok7", metadata={"customer": "42"})
+
+    answer = await taskbell.push(minimax("77", file_id="5"), path)
+
+    assert good(answer) == THANKS
+    [task] = await taskbell.tasks()
+    assert task["provider"] == "minimax"
+    assert task["provider_task_id"] == "77"
+    assert task["status"] == "succeeded"
+    assert task["provider_status"] == "Success"
+    assert task["metadata"] == {"customer": "42"}
+    assert task["outputs"] == [{"url": None, "kind": "video", "file_id": "5", "expires_at": None}]
+    assert task["source"] == "push"
+    assert task["confirmed"] is False
+    assert task["version"] == 1
+    assert task["created_at"] == task["finished_at"] == "2026-01-01T12:00:00.000000Z"
+    assert task["deadline_at"] == "2026-01-01T14:00:00.000000Z"
+    [event] = await taskbell.events()
+    assert event["type"] == "task.succeeded"
+    assert event["data"] == {
+        "task": task,
+        "previous_status": None,
+        "source": "push",
+        "late": False,
+    }
+    [receipt] = await taskbell.receipts()
+    assert receipt.token_id == "tok7"
+    assert receipt.task_id == task["id"]
+    assert json.loads(receipt.raw) == minimax("77", file_id="5")
+    assert receipt.received_at == clock()
+
+
+async def test_a_push_moves_a_task_that_was_tracked(taskbell: Taskbell) -> None:
+    tracked = await taskbell.track("77", metadata={"order": 1}, model="Hailuo")
+
+    await taskbell.push(minimax("77"), taskbell.path(metadata={"order": 2}))
+
+    [task] = await taskbell.tasks()
+    assert task["id"] == tracked["id"]
+    assert task["status"] == "succeeded"
+    assert task["metadata"] == {"order": 1}
+    assert task["model"] == "Hailuo"
+    assert await taskbell.event_types() == ["task.queued", "task.succeeded"]
+
+
+@pytest.mark.parametrize(
+    ("words", "events", "judged"),
+    [
+        pytest.param(
+            ["Preparing", "Processing", "Success"],
+            ["task.queued", "task.processing", "task.succeeded"],
+            ["recorded", "recorded", "recorded"],
+            id="forward",
+        ),
+        pytest.param(
+            ["Success", "Success", "success"],
+            ["task.succeeded"],
+            ["recorded", "repeated", "repeated"],
+            id="repeated",
+        ),
+        pytest.param(
+            ["Processing", "Queueing", "Fail", "Processing"],
+            ["task.processing", "task.failed"],
+            ["recorded", "stale", "recorded", "stale"],
+            id="stale",
+        ),
+        pytest.param(
+            ["Success", "Fail", "Success"],
+            ["task.succeeded"],
+            ["recorded", "contradiction", "repeated"],
+            id="contradicting",
+        ),
+        pytest.param(
+            ["Fail", "Success"],
+            ["task.failed"],
+            ["recorded", "contradiction"],
+            id="contradicting the other way",
+        ),
+        pytest.param(
+            ["Dreaming", "Pondering", "Success"],
+            ["task.processing", "task.succeeded"],
+            ["recorded", "repeated", "recorded"],
+            id="unknown words",
+        ),
+    ],
+)
+async def test_only_steps_forward_are_recorded(
+    taskbell: Taskbell, words: list[str], events: list[str], judged: list[str]
+) -> None:
+    answers = [await taskbell.push(minimax(status=word)) for word in words]
+
+    assert [good(answer) for answer in answers] == [THANKS] * len(words)
+    assert await taskbell.event_types() == events
+    assert await verdicts(taskbell) == judged
+
+
+async def test_many_equal_pushes_at_once_are_one_event(taskbell: Taskbell) -> None:
+    answers = await asyncio.gather(*(taskbell.push(minimax()) for _ in range(50)))
+
+    assert [good(answer) for answer in answers] == [THANKS] * 50
+    assert await taskbell.event_types() == ["task.succeeded"]
+    assert sorted(await verdicts(taskbell)) == ["recorded"] + ["repeated"] * 49
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("a\x00b", id="NUL"),
+        pytest.param("\ud83d", id="half a surrogate pair"),
+        pytest.param("x" * 100_000, id="100,000 characters"),
+        pytest.param("\x1b[2J\r\nINFO forged", id="control characters"),
+        pytest.param("元境" * 1000, id="letters of three bytes"),
+    ],
+)
+async def test_no_text_of_a_prompt_blocks_its_own_result(taskbell: Taskbell, text: str) -> None:
+    body = minimax(status="Fail", base_resp={"status_code": 1026, "status_msg": text}, prompt=text)
+
+    assert good(await taskbell.push(body)) == THANKS
+
+    [event] = await taskbell.events()
+    assert event["type"] == "task.failed"
+    assert event["data"]["task"]["error"]["code"] == "1026"
+    [receipt] = await taskbell.receipts()
+    assert json.loads(receipt.raw) == body
+
+
+async def test_a_push_is_503_while_the_database_is_away(clock: ManualClock) -> None:
+    async with running(AWAY, clock) as taskbell:
+        push = await taskbell.push(minimax())
+        unreadable = await taskbell.push(b"{")
+
+    for answer in (push, unreadable):
+        problem(answer, 503)
+        assert int(answer.headers["retry-after"]) > 0
+
+
+# Tokens
+
+
+def signed_otherwise(keys: tuple[str, ...], **signer: Any) -> str:
+    options = {"salt": "taskbell.callback.v1", "signer_kwargs": {"key_derivation": "hmac"}}
+    payload: dict[str, Any] = {"provider": "minimax", "id": "tok1", "exp": None, "meta": {}}
+    return URLSafeSerializer(list(keys), **options | signer).dumps(payload)
+
+
+def foreign_token() -> str:
+    return CallbackTokens(["a key of another installation, long enough"]).issue(
+        "minimax", "tok1", expires_at=None, metadata={}
+    )
+
+
+async def test_a_bad_token_is_404_and_leaves_no_trace(small: Taskbell) -> None:
+    paths = [
+        "/callbacks/minimax/nonsense",
+        "/callbacks/minimax/a.b.c",
+        f"/callbacks/minimax/{'A' * 3000}",
+        # another provider's, or that of a provider there is not
+        small.path("atlascloud").replace("atlascloud", "minimax"),
+        small.path("minimax").replace("minimax", "atlascloud"),
+        small.path("minimax").replace("minimax", "nobody"),
+        small.path("nobody"),
+        # not signed by us for this
+        f"/callbacks/minimax/{foreign_token()}",
+        f"/callbacks/minimax/{signed_otherwise(SECRET_KEYS, salt='cookie')}",
+        f"/callbacks/minimax/{signed_otherwise(SECRET_KEYS)}",  # another digest
+        small.path()[:-1],
+        small.path().replace("/ey", "/EY"),
+        small.path() + "x",
+    ]
+
+    for path in paths:
+        for body in ({"challenge": "hush-hush"}, minimax("hush-hush"), b"hush-hush"):
+            answer = await small.push(body, path)
+            assert problem(answer, 404) == "no such callback address", path
+            assert "hush" not in answer.text
+    await assert_nothing_stored(small)
+
+
+async def test_a_token_serves_ten_minutes_beyond_its_expiry(
+    small: Taskbell, clock: ManualClock
+) -> None:
+    path = small.path(expires_at=clock() + timedelta(hours=1))
+
+    clock.advance(hours=1, minutes=9)  # hosts' clocks differ
+    assert good(await small.push({"challenge": 1}, path)) == {"challenge": 1}
+
+    clock.advance(minutes=2)
+    problem(await small.push({"challenge": 1}, path), 404)
+    problem(await small.push(minimax(), path), 404)
+    await assert_nothing_stored(small)
+
+
+async def test_a_key_that_is_still_listed_verifies(small: Taskbell) -> None:
+    token = CallbackTokens(SECRET_KEYS[:1]).issue("minimax", "old", expires_at=None, metadata={})
+
+    assert good(await small.push(minimax(), f"/callbacks/minimax/{token}")) == THANKS
+
+
+def respelt(path: str) -> list[str]:
+    """Other spellings of a token that verify: the last character holds unused bits."""
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    last = alphabet.index(path[-1])
+    return [path[:-1] + alphabet[last ^ bit] for bit in (1, 2, 3)] + [path + "="]
+
+
+async def test_every_spelling_of_a_token_is_the_same_token(
+    taskbell: Taskbell, clock: ManualClock
+) -> None:
+    path = taskbell.path(token_id="tok9")
+    await taskbell.push(minimax(status="Processing"), path)
+    assert (await the_task(taskbell)).next_poll_at == clock() + timedelta(seconds=60)
+
+    for other in respelt(path):
+        assert good(await taskbell.push(minimax(status="Processing"), other)) == THANKS
+    problem(await taskbell.push(b"{", respelt(path)[0]), 400)
+
+    assert {receipt.token_id for receipt in await taskbell.receipts()} == {"tok9"}
+    assert (await the_task(taskbell)).next_poll_at == clock()
+
+
+async def test_a_bad_token_is_refused_before_the_body_is_read(small: Taskbell) -> None:
+    async def body() -> AsyncIterator[bytes]:
+        pytest.fail("the body was read")
+        yield b""
+
+    answer = await small.door.post("/callbacks/minimax/nonsense", content=body())
+
+    problem(answer, 404)
+
+
+# Bodies that cannot be read
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        pytest.param(b"", id="nothing"),
+        pytest.param(b"{", id="half an object"),
+        pytest.param(b"[]", id="a list"),
+        pytest.param(b"null", id="null"),
+        pytest.param(b"{}", id="an empty object"),
+        pytest.param(b'{"task_id": "1"}', id="no status"),
+        pytest.param(b'{"status": "Success"}', id="no task"),
+        pytest.param(b'{"task_id": "../1", "status": "Success"}', id="no task id"),
+        pytest.param(b'{"task_id": "1", "status": "a", "status": "b"}', id="a key twice"),
+        pytest.param(b'\xef\xbb\xbf{"task_id": "1", "status": "a"}', id="a byte order mark"),
+        pytest.param(b"\xff\xfe", id="not UTF-8"),
+        pytest.param(b"challenge=abc", id="a form"),
+    ],
+)
+async def test_an_unreadable_push_is_400_and_kept(small: Taskbell, raw: bytes) -> None:
+    answer = await small.push(raw)
+
+    problem(answer, 400)
+    [receipt] = await small.receipts()
+    assert (receipt.verdict, receipt.token_id, receipt.raw) == ("unreadable", "tok1", raw)
+    assert await small.events() == []
+
+
+async def test_an_unreadable_push_makes_its_tokens_open_tasks_due(
+    taskbell: Taskbell, clock: ManualClock
+) -> None:
+    mine, other = taskbell.path(token_id="mine"), taskbell.path(token_id="other")
+    await taskbell.push(minimax("m", "Processing"), mine)
+    await taskbell.push(minimax("o", "Processing"), other)
+    await taskbell.push(minimax("ended"), mine)
+
+    problem(await taskbell.push(b"{", mine), 400)
+
+    due = {task.provider_task_id: task.next_poll_at for task in await stored_tasks(taskbell)}
+    assert due == {"m": clock(), "o": clock() + timedelta(seconds=60), "ended": None}
+    assert len(await taskbell.events()) == 3
+
+
+async def endless(chunk: bytes) -> AsyncIterator[bytes]:
+    while True:
+        yield chunk
+
+
+async def test_a_body_over_a_mebibyte_is_413_announced_or_not(taskbell: Taskbell) -> None:
+    async def unread() -> AsyncIterator[bytes]:
+        pytest.fail("the body was read although its length was announced")
+        yield b""
+
+    fits = b'{"x":"' + b"A" * (BODY_LIMIT - 8) + b'"}'
+    announced = {"content-length": str(BODY_LIMIT + 1)}
+
+    problem(await taskbell.push(fits), 400)
+    problem(await taskbell.push(fits + b" "), 413)
+    problem(await taskbell.door.post(taskbell.path(), content=unread(), headers=announced), 413)
+    problem(await taskbell.door.post(taskbell.path(), content=endless(b"A" * 60_000)), 413)
+    assert await verdicts(taskbell) == ["unreadable"]
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "br", "identity, gzip", "x"])
+async def test_an_encoded_body_is_415(small: Taskbell, encoding: str) -> None:
+    headers = {"content-encoding": encoding}
+
+    answer = await small.door.post(small.path(), json=minimax(), headers=headers)
+
+    problem(answer, 415)
+    await assert_nothing_stored(small)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"content-encoding": "Identity"},
+        {"content-type": "text/plain"},  # no provider promises its header
+        {"content-type": ""},
+        {"x-http-method-override": "DELETE"},
+        {"authorization": "Bearer nonsense"},
+    ],
+)
+async def test_other_headers_do_not_matter(small: Taskbell, headers: dict[str, str]) -> None:
+    answer = await small.door.post(small.path(), content=json.dumps(minimax()), headers=headers)
+
+    assert good(answer) == THANKS
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS"])
+async def test_only_post_is_taken(small: Taskbell, method: str) -> None:
+    answer = await small.door.request(method, small.path(), params={"challenge": "reflected"})
+
+    assert answer.status_code == 405
+    assert answer.headers["allow"] == "POST"
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert "reflected" not in answer.text
+
+
+# Confirming
+
+
+async def test_without_a_key_an_unsigned_ending_is_recorded_at_once(small: Taskbell) -> None:
+    await small.push(minimax())
+
+    [event] = await small.events()
+    assert event["data"]["task"]["confirmed"] is False
+    assert await verdicts(small) == ["recorded"]
+
+
+@pytest.mark.parametrize("tracked", [True, False])
+@pytest.mark.parametrize("confirm", ["auto", "always"])
+async def test_with_a_key_an_unsigned_ending_waits_for_the_providers_word(
+    database_url: str, clock: ManualClock, tracked: bool, confirm: str
+) -> None:
+    key = {"MINIMAX_API_KEY": "mm-key", "MINIMAX_CONFIRM": confirm}
+    async with running(database_url, clock, key) as taskbell:
+        if tracked:
+            await taskbell.track("1", expect_push=True)
+        before = await taskbell.event_types()
+
+        answer = await taskbell.push(minimax(), taskbell.path(metadata={"a": 1}))
+
+        assert good(answer) == THANKS
+        assert await taskbell.event_types() == before
+        assert await verdicts(taskbell) == ["held"]
+        task = await the_task(taskbell)
+        assert task.status == "queued"
+        assert task.next_poll_at == clock()
+        assert task.hint is not None
+        assert task.hint.status == "succeeded"
+        assert task.metadata == ({} if tracked else {"a": 1})
+
+
+async def test_with_a_key_a_step_of_a_tracked_task_needs_no_confirming(
+    database_url: str, clock: ManualClock
+) -> None:
+    async with running(database_url, clock, {"MINIMAX_API_KEY": "mm-key"}) as taskbell:
+        await taskbell.track("1", expect_push=True)
+
+        await taskbell.push(minimax(status="Processing"))
+
+        assert await taskbell.event_types() == ["task.queued", "task.processing"]
+
+
+async def test_with_a_key_a_task_that_nobody_tracked_is_no_event_yet(
+    database_url: str, clock: ManualClock
+) -> None:
+    async with running(database_url, clock, {"MINIMAX_API_KEY": "mm-key"}) as taskbell:
+        await taskbell.push(minimax(status="Processing"))
+
+        assert await taskbell.events() == []
+        assert (await the_task(taskbell)).next_poll_at == clock()
+
+        await taskbell.track("1", metadata={"a": 1})
+
+        assert await taskbell.event_types() == ["task.queued"]
+        assert (await the_task(taskbell)).metadata == {"a": 1}
+
+
+async def test_confirming_can_be_switched_off(database_url: str, clock: ManualClock) -> None:
+    never = {"MINIMAX_API_KEY": "mm-key", "MINIMAX_CONFIRM": "never"}
+    async with running(database_url, clock, never) as taskbell:
+        await taskbell.push(minimax())
+
+        [event] = await taskbell.events()
+        assert event["type"] == "task.succeeded"
+        assert event["data"]["task"]["confirmed"] is False
+
+
+# Signed pushes
+
+
+KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+OTHER_KEY = Ed25519PrivateKey.from_private_bytes(bytes(32))
+DONE = {"session_id": "pred_1", "status": "OK", "event_type": "video.task.terminal"}
+
+
+def unpadded(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).decode().rstrip("=")
+
+
+def jwks(_request: httpx.Request) -> httpx.Response:
+    public = unpadded(KEY.public_key().public_bytes_raw())
+    return httpx.Response(
+        200, json={"keys": [{"kty": "OKP", "crv": "Ed25519", "kid": "k1", "x": public}]}
+    )
+
+
+def signed(
+    raw: bytes, now: datetime, *, key: Ed25519PrivateKey = KEY, key_id: str = "k1"
+) -> dict[str, str]:
+    timestamp = str(int(now.timestamp()))
+    return {
+        "x-atlascloud-webhook-timestamp": timestamp,
+        "x-atlascloud-webhook-key-id": key_id,
+        "x-atlascloud-webhook-signature-ed25519": unpadded(
+            key.sign(timestamp.encode() + b"." + raw)
+        ),
+    }
+
+
+@pytest.fixture
+async def signing(database_url: str, clock: ManualClock) -> AsyncIterator[Taskbell]:
+    async with running(database_url, clock, {"ATLASCLOUD_API_KEY": "ac"}, answers=jwks) as taskbell:
+        yield taskbell
+
+
+async def test_a_signed_push_is_recorded_at_once_and_confirmed(
+    signing: Taskbell, clock: ManualClock
+) -> None:
+    raw = json.dumps(DONE).encode()
+
+    answer = await signing.door.post(
+        signing.path("atlascloud"), content=raw, headers=signed(raw, clock())
+    )
+
+    assert good(answer) == THANKS
+    [event] = await signing.events()
+    assert event["type"] == "task.succeeded"
+    assert event["data"]["task"]["provider_task_id"] == "pred_1"
+    assert event["data"]["task"]["confirmed"] is True
+
+
+async def test_a_push_that_is_not_well_signed_is_401_and_not_kept(
+    signing: Taskbell, clock: ManualClock
+) -> None:
+    raw = json.dumps(DONE).encode()
+    whole = signed(raw, clock())
+    attempts: dict[str, Mapping[str, str]] = {
+        "none at all": {},
+        **{f"without {name}": whole | {name: ""} for name in whole},
+        "another key": signed(raw, clock(), key=OTHER_KEY),
+        "an unknown key id": signed(raw, clock(), key_id="k2"),
+        "another body": signed(raw + b" ", clock()),
+        "six minutes old": signed(raw, clock() - timedelta(minutes=6)),
+        "six minutes ahead": signed(raw, clock() + timedelta(minutes=6)),
+        "a later timestamp": whole | {"x-atlascloud-webhook-timestamp": "1767268801"},
+        "no base64": whole | {"x-atlascloud-webhook-signature-ed25519": "!" * 86},
+        "the old HMAC": {"x-atlascloud-webhook-signature": "0" * 64},
+    }
+
+    for name, headers in attempts.items():
+        answer = await signing.door.post(
+            signing.path("atlascloud"), content=raw, headers=dict(headers)
+        )
+        assert "pred_1" not in problem(answer, 401), name
+    await assert_nothing_stored(signing)
+
+
+async def test_an_image_has_the_shorter_deadline(signing: Taskbell, clock: ManualClock) -> None:
+    raw = json.dumps(DONE | {"event_type": "image.task.terminal"}).encode()
+
+    await signing.door.post(signing.path("atlascloud"), content=raw, headers=signed(raw, clock()))
+
+    assert (await the_task(signing)).deadline_at == clock() + timedelta(minutes=30)
+
+
+async def test_the_token_is_needed_as_well_as_the_signature(
+    signing: Taskbell, clock: ManualClock
+) -> None:
+    raw = json.dumps(DONE).encode()
+
+    answer = await signing.door.post(
+        "/callbacks/atlascloud/nonsense", content=raw, headers=signed(raw, clock())
+    )
+
+    problem(answer, 404)
+
+
+async def test_a_signed_push_of_no_known_shape_is_kept(
+    signing: Taskbell, clock: ManualClock
+) -> None:
+    raw = b'{"news": 1}'
+
+    answer = await signing.door.post(
+        signing.path("atlascloud"), content=raw, headers=signed(raw, clock())
+    )
+
+    problem(answer, 400)
+    assert await verdicts(signing) == ["unreadable"]
+
+
+async def test_no_push_counts_while_the_key_page_is_away(
+    sqlite_url: str, clock: ManualClock
+) -> None:
+    raw = json.dumps(DONE).encode()
+    async with running(sqlite_url, clock) as taskbell:
+        answer = await taskbell.door.post(
+            taskbell.path("atlascloud"), content=raw, headers=signed(raw, clock())
+        )
+
+        problem(answer, 401)
+        await assert_nothing_stored(taskbell)
+
+
+# What the log may know
+
+
+async def test_the_log_names_the_task_and_never_the_token(
+    small: Taskbell, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    path = small.path(metadata={"note": "confidential-note"})
+
+    await small.push(minimax(base_resp={"status_msg": "confidential-text"}), path)
+    await small.push(minimax(status="Fail"), path)
+    await small.push(minimax(status="Odd\nword"), path)
+    await small.push(b"confidential-text", path)
+
+    ours = [record for record in caplog.records if record.name.startswith("taskbell")]
+    logged = [str(vars(record)) for record in ours]
+    task = await the_task(small)
+    assert [line for line in logged if task.id in line]
+    for secret in (path.rpartition("/")[2], "confidential", *SECRET_KEYS):
+        assert not [line for line in logged if secret in line]
+    warnings = [record.getMessage() for record in ours if record.levelno == logging.WARNING]
+    assert len(warnings) == 2
+    assert "failed: kept as a receipt" in warnings[0]
+    assert "unknown status word 'odd\\nword'" in warnings[1]
+
+
+# A corpus of hostile requests
+
+
+HOSTILE = [
+    json.loads(line)
+    for line in (Path(__file__).parent / "hostile_callbacks.jsonl").read_text().splitlines()
+]
+
+
+def bodies(row: dict[str, Any]) -> list[bytes]:
+    if "body_b64" in row:
+        return [base64.b64decode(row["body_b64"])]
+    if "gen" in row:
+        return [b"".join(text.encode() * times for text, times in row["gen"])]
+    texts = row.get("body", "")
+    return [text.encode() for text in ([texts] if isinstance(texts, str) else texts)]
+
+
+def hostile_path(row: dict[str, Any], taskbell: Taskbell, now: datetime) -> str:
+    token = taskbell.path().rpartition("/")[2]
+    signature = taskbell.path(token_id="another").rpartition(".")[2]
+    retired = CallbackTokens(["a key that has left the list, long enough"])
+    known = {
+        "TOKEN": token,
+        "TOKEN_OTHER_SALT": signed_otherwise(SECRET_KEYS, salt="session"),
+        "TOKEN_OLD_KEY_RETIRED": retired.issue("minimax", "t", expires_at=None, metadata={}),
+        "TOKEN_OLD_KEY_STILL_LISTED": CallbackTokens(SECRET_KEYS[:1]).issue(
+            "minimax", "t", expires_at=None, metadata={}
+        ),
+        "TOKEN_SWAPPED_PAYLOAD": f"{token.rpartition('.')[0]}.{signature}",
+        "PAYLOAD_B64_OF_ZLIB_BOMB": "." + unpadded(zlib.compress(b"A" * 1_000_000)),
+        "TOKEN_MINTED_1H_IN_FUTURE": taskbell.path(expires_at=now + timedelta(hours=2)).rpartition(
+            "/"
+        )[2],
+    }
+    path: str = row.get("path") or "".join(text * times for text, times in row.get("path_gen", ()))
+    path = re.sub(r"{(\w+)}", lambda match: known[match[1]], path or taskbell.path())
+    return quote(path, safe="/%~!$&'()*+,;=:@-._")
+
+
+@pytest.mark.parametrize("row", HOSTILE, ids=lambda row: f"{row['id']} {row['description']}")
+async def test_hostile_requests(
+    row: dict[str, Any], sqlite_url: str, clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    away = row.get("config") == {"database": "down"}
+    async with running(AWAY if away else sqlite_url, clock) as taskbell:
+        for raw in bodies(row):
+            content = chunks(raw) if row.get("transfer") == "chunked" else raw
+            start = monotonic()
+            answer = await taskbell.door.request(
+                row.get("method", "POST"),
+                hostile_path(row, taskbell, clock())
+                + ("?" + row["query"] if "query" in row else ""),
+                content=content,
+                headers=[(name, value) for name, value in row.get("headers", ())],
+            )
+            assert monotonic() - start < 1
+            assert answer.status_code in row["status"], answer.text[:200]
+            assert_nothing_reflected(answer, row, raw)
+        if "events" in row:
+            assert len(await taskbell.events()) == row["events"]
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+async def chunks(raw: bytes) -> AsyncIterator[bytes]:
+    for start in range(0, len(raw), 65_536):
+        yield raw[start : start + 65_536]
+
+
+def assert_nothing_reflected(answer: httpx.Response, row: dict[str, Any], raw: bytes) -> None:
+    if "echo" in row:
+        echoed = raw if row["echo"] == "the body" else row["echo"]
+        assert json.dumps(good(answer)) == json.dumps(json.loads(echoed))
+    elif answer.status_code == 200 and b"challenge" not in raw:
+        assert good(answer) == THANKS
+    elif answer.status_code >= 400:
+        detail = problem(answer, answer.status_code)
+        sent = re.findall(r"[^\s\"{}:,\[\]]{10,}", raw.decode("latin-1") + row.get("path", ""))
+        assert not [text for text in sent if text in detail]

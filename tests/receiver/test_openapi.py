@@ -1,0 +1,152 @@
+"""The API and its document hold each other to account; schemathesis is the judge."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import schemathesis
+from schemathesis.config import SchemathesisConfig
+from schemathesis.engine import from_schema
+from schemathesis.engine.events import FatalError, NonFatalError, ScenarioFinished
+from schemathesis.python import asgi
+from starlette.applications import Starlette
+from starlette.routing import Route
+
+from deploy.app import make_app
+from deploy.service import make_service
+from deploy.settings import load
+from store.clock import ManualClock
+from store.database import open_database
+from tests.app import ADMIN_KEY, SECRET_KEYS, Taskbell, good, running
+from tests.databases import copy_sqlite
+
+EXAMPLES = 8
+"""Per operation, in each of the phases that try random data."""
+
+JUDGE = {
+    "seed": 1,
+    "generation": {"max-examples": EXAMPLES, "deterministic": True},
+    "checks": {
+        # providers, types, URLs and headers have rules that JSON Schema cannot say
+        "positive_data_acceptance": {"expected-statuses": ["2xx", "404", "409", "422"]}
+    },
+}
+WITH_KEY = {"auth": {"openapi": {"apiKey": {"bearer": ADMIN_KEY}}}}
+
+DOCUMENTS = {"/openapi.json", "/docs"}
+DOOR = "/callbacks/{provider}/{token}"
+
+
+@pytest.fixture
+def app(sqlite_template: Path, tmp_path: Path, clock: ManualClock) -> Iterator[Starlette]:
+    """An app whose lifespan the judge starts, in a thread of its own."""
+    url = copy_sqlite(sqlite_template, tmp_path / "taskbell.db")
+    settings = load(
+        {
+            "TASKBELL_DATABASE_URL": url,
+            "TASKBELL_SECRET_KEYS": ",".join(SECRET_KEYS),
+            "TASKBELL_API_KEY": ADMIN_KEY,
+            "TASKBELL_ROLES": "receive",
+        }
+    )
+    yield make_app(make_service(settings, open_database(url), clock=clock))
+    asgi.shutdown_lifespans()
+
+
+def judge(app: Starlette, config: dict[str, Any]) -> tuple[list[str], Counter[int]]:
+    """What the judge complains about, and how often it got each status."""
+    loaded = schemathesis.openapi.from_asgi(
+        "/openapi.json", app, config=SchemathesisConfig.from_dict(config)
+    )
+    # these wait, as they should; they have tests of their own
+    schema = loaded.exclude(path_regex=r"/(wait|stream)$")
+    complaints: list[str] = []
+    statuses: Counter[int] = Counter()
+    for event in from_schema(schema).execute():
+        if isinstance(event, FatalError | NonFatalError):
+            complaints.append(str(event))
+        elif isinstance(event, ScenarioFinished):
+            recorder = event.recorder
+            for case_id, interaction in recorder.interactions.items():
+                if interaction.response is not None:
+                    statuses[interaction.response.status_code] += 1
+                for check in recorder.checks.get(case_id, ()):
+                    if check.failure_info is not None:
+                        request, failure = interaction.request, check.failure_info.failure
+                        complaints.append(
+                            f"{request.method} {request.uri} {request.body!r}: {failure.message}"
+                        )
+    return complaints, statuses
+
+
+def test_the_api_does_what_its_document_says(app: Starlette) -> None:
+    complaints, statuses = judge(app, JUDGE | WITH_KEY)
+
+    assert complaints == []
+    assert {200, 201, 204, 401, 404, 405, 422} <= set(statuses)
+    assert not [status for status in statuses if status >= 500]
+
+
+def test_without_a_key_nothing_but_health_answers(app: Starlette) -> None:
+    only_auth = {"checks": {"enabled": False, "ignored_auth": {"enabled": True}}}
+
+    complaints, statuses = judge(app, JUDGE | only_auth)
+
+    assert complaints == []
+    assert statuses[401] > 100
+    assert set(statuses) <= {200, 401, 404, 405, 422}
+
+
+@pytest.fixture
+async def taskbell(sqlite_url: str, clock: ManualClock) -> AsyncIterator[Taskbell]:
+    async with running(sqlite_url, clock) as taskbell:
+        yield taskbell
+
+
+async def test_every_page_is_in_the_document(taskbell: Taskbell) -> None:
+    document = good(await taskbell.door.get("/openapi.json"))
+
+    served = {
+        (route.path, method)
+        for route in taskbell.app.routes
+        if isinstance(route, Route) and route.path not in {*DOCUMENTS, DOOR}
+        for method in (route.methods or set()) - {"HEAD"}
+    }
+    described = {
+        (path, method.upper())
+        for path, operations in document["paths"].items()
+        for method in operations
+    }
+    assert described == served
+
+
+async def test_operations_are_described_in_full(taskbell: Taskbell) -> None:
+    document = good(await taskbell.door.get("/openapi.json"))
+
+    operations = [
+        (path, operation)
+        for path, by_method in document["paths"].items()
+        for operation in by_method.values()
+    ]
+    ids = Counter(operation["operationId"] for _, operation in operations)
+    assert [name for name, times in ids.items() if times > 1] == []
+    for path, operation in operations:
+        assert operation["summary"], path
+        named = [each["name"] for each in operation["parameters"] if each["in"] == "path"]
+        assert named == re.findall(r"{(\w+)}", path)
+        assert "503" in operation["responses"], path
+        open_to_all = path in {"/healthz", "/readyz"}
+        assert operation["security"] == ([] if open_to_all else [{"apiKey": []}]), path
+
+
+async def test_every_reference_in_the_document_leads_somewhere(taskbell: Taskbell) -> None:
+    answer = await taskbell.door.get("/openapi.json")
+
+    schemas = answer.json()["components"]["schemas"]
+    for name in re.findall(r'"#/components/schemas/([^"]+)"', answer.text):
+        assert name in schemas
