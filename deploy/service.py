@@ -25,7 +25,7 @@ from dispatch.worker import IN_FLIGHT, Worker
 from receiver.asking import HttpAsker, make_client
 from receiver.budget import Health, RateLimiter
 from receiver.poller import Line, Poller
-from receiver.provider import providers
+from receiver.provider import Provider, providers
 from receiver.words import UnknownWords
 from store.clock import Clock, monotonic, system_clock
 from store.database import Database
@@ -148,9 +148,11 @@ def make_guard(settings: Settings) -> Guard:
     return Guard(allow=settings.allow_networks, own=own)
 
 
-def confirms(chosen: ProviderSettings) -> bool:
-    """Whether an unsigned push waits for the provider's word."""
-    return chosen.confirm == "always" or (chosen.confirm == "auto" and bool(chosen.api_key))
+def confirms(chosen: ProviderSettings, provider: Provider) -> bool:
+    """Whether an ending that is pushed waits for the provider's word."""
+    if chosen.confirm == "auto":
+        return bool(chosen.api_key) and not provider.signed
+    return chosen.confirm == "always"
 
 
 def timeout_of(settings: Settings, kind: Kind | None) -> timedelta:

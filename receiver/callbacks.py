@@ -41,7 +41,7 @@ Timeout = Callable[[Kind | None], timedelta]
 
 @dataclass(frozen=True, slots=True)
 class Entrance:
-    """A provider at the door: its adapter, its public keys, whether its word needs confirming."""
+    """A provider at the door: its adapter, its public keys, whether its pushes need confirming."""
 
     provider: Provider
     keys: KeyRing
@@ -119,7 +119,7 @@ class CallbackDoor:
             update=update,
             source=Source.PUSH,
             trusted=provider.signed,
-            hold=entrance.confirm and not provider.signed,
+            hold=entrance.confirm,
             registration=Registration(
                 timeout=self.timeout(update.kind),
                 kind=update.kind,

@@ -97,6 +97,10 @@ class Database:
         self.reader.dispose()
 
 
+# errors and their tracebacks would otherwise show bound values: bodies, digests, locked secrets
+_QUIET: dict[str, Any] = {"hide_parameters": True}
+
+
 def open_database(url: str) -> Database:
     """Open sqlite:///path or postgresql://…; nothing is asked of the server yet.
 
@@ -116,8 +120,9 @@ def open_database(url: str) -> Database:
 
 def _open_sqlite(url: URL) -> Database:
     connect: dict[str, Any] = {"timeout": BUSY_TIMEOUT_SECONDS, "check_same_thread": False}
-    writer = create_engine(url, connect_args=connect, pool_size=1, max_overflow=0)
-    reader = create_engine(url, connect_args=connect, pool_size=8, max_overflow=0)
+    shared: dict[str, Any] = {"connect_args": connect, "max_overflow": 0, **_QUIET}
+    writer = create_engine(url, pool_size=1, **shared)
+    reader = create_engine(url, pool_size=8, **shared)
     event.listen(writer, "connect", _sqlite_pragmas)
     event.listen(reader, "connect", _sqlite_pragmas)
     # the driver's own transactions lose updates silently; IMMEDIATE takes the write lock at once
@@ -149,6 +154,7 @@ def _open_postgresql(url: URL) -> Database:
         "application_name": "taskbell",
     }
     shared: dict[str, Any] = {"connect_args": connect, "pool_pre_ping": True, "pool_timeout": 3}
+    shared |= _QUIET
     writer = create_engine(url, pool_size=1, max_overflow=0, **shared)
     reader = create_engine(url, pool_size=4, max_overflow=4, **shared)
     return Database(url, writer, reader)

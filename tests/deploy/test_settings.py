@@ -268,21 +268,26 @@ def test_a_providers_plain_name_is_the_fallback() -> None:
 
 
 @pytest.mark.parametrize(
-    ("confirm", "key", "asks"),
+    ("name", "confirm", "key", "asks"),
     [
-        ("auto", None, False),
-        ("auto", "key", True),
-        ("always", "key", True),
-        ("never", None, False),
-        ("never", "key", False),
+        ("minimax", "auto", None, False),
+        ("minimax", "auto", "key", True),
+        ("minimax", "always", "key", True),
+        ("minimax", "never", None, False),
+        ("minimax", "never", "key", False),
+        # it signs what it pushes
+        ("atlascloud", "auto", "key", False),
+        ("atlascloud", "always", "key", True),
+        ("atlascloud", "never", "key", False),
     ],
 )
 def test_a_push_waits_for_the_provider_when_it_can_be_asked(
-    confirm: str, key: str | None, asks: bool
+    name: str, confirm: str, key: str | None, asks: bool
 ) -> None:
-    environ = {**set_to("MINIMAX_CONFIRM", confirm), "MINIMAX_API_KEY": key or ""}
+    upper = name.upper()
+    environ = {**set_to(f"{upper}_CONFIRM", confirm), f"{upper}_API_KEY": key or ""}
 
-    assert confirms(load(environ).providers["minimax"]) is asks
+    assert confirms(load(environ).providers[name], providers()[name]) is asks
 
 
 def test_secrets_are_in_no_picture_of_the_settings() -> None:
