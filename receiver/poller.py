@@ -42,6 +42,7 @@ _LOOK_SECONDS = 1.0
 _BREATH_SECONDS = 0.02
 _LATE_PACE = timedelta(minutes=10)
 _LATE_FOR = timedelta(days=7)  # MiniMax v2 forgets tasks after seven days
+_HELD_AT_MOST = timedelta(minutes=15)  # by a provider that answers, but not about this task
 _CANNOT_CONFIRM = ("key_refused", "balance")
 
 
@@ -54,6 +55,7 @@ class Line:
     limiter: RateLimiter
     health: Health
     unverified: deque[float] = field(default_factory=deque)  # when such tasks were asked about
+    answered_at: datetime | None = None  # the last answer that was no trouble
 
     def unverified_room(self) -> int:
         """How many tasks that only an unsigned push named may be asked about now."""
@@ -193,6 +195,7 @@ class Poller:
             logger.exception("asking about a task failed", extra={"task": task.id})
 
     async def _answered(self, line: Line, task: Task, update: TaskUpdate) -> None:
+        line.answered_at = self._clock()
         if line.health.recovered():
             logger.warning("provider answers again", extra={"provider": line.provider.name})
         self._words.note(line.provider, update.provider_status)
@@ -223,7 +226,7 @@ class Poller:
         if error.permanent and task.poll_failures + 1 >= NOT_FOUND_TRIES:
             await self._give_up(task, error)
             return
-        if _hint_is_due(task, error, now):
+        if _hint_is_due(line, task, error, now):
             await self._store.write(record, _as_it_came(task))
             return
         ask_in = self._pace(line.provider, task, now)
@@ -293,20 +296,18 @@ def pace(provider: Provider, task: Task, now: datetime) -> timedelta | None:
     return provider.pace(task, now)
 
 
-def _hint_is_due(task: Task, error: ProviderError, now: datetime) -> bool:
-    """An unsigned ending waited long enough for a provider that cannot be reached.
+def _hint_is_due(line: Line, task: Task, error: ProviderError, now: datetime) -> bool:
+    """An unsigned ending waited long enough: the provider cannot be reached, or not about this task.
 
     Only for tasks somebody registered, and not when the provider answers but refuses our key:
     then nobody has confirmed anything, and a forged push must not become an event.
     """
-    return (
-        task.hint is not None
-        and task.hint_at is not None
-        and task.version > 0
-        and not error.permanent
-        and error.code not in _CANNOT_CONFIRM
-        and now - task.hint_at >= HELD_FOR
-    )
+    if task.hint is None or task.hint_at is None or task.version == 0:
+        return False
+    if error.permanent or error.code in _CANNOT_CONFIRM:
+        return False
+    silent_since = max(task.hint_at, line.answered_at or task.hint_at)
+    return now - silent_since >= HELD_FOR or now - task.hint_at >= _HELD_AT_MOST
 
 
 def _as_it_came(task: Task) -> Report:

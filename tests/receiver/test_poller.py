@@ -739,6 +739,27 @@ class TestHints:
         assert early == ["queued", "processing"]
         assert scene.types(task) == ["queued", "processing", "succeeded"]
 
+    async def test_a_provider_silent_about_this_task_alone_gets_a_quarter_of_an_hour(
+        self, scene: Scene
+    ) -> None:
+        task = scene.track("t1", MINIMAX, expect_push=True)
+        scene.track("t2", MINIMAX)
+
+        def trouble() -> httpx.Response:
+            about = scene.providers.asked[-1][2]
+            answered = _minimax("/v1/query/video_generation", about, "Processing")
+            return down(500)() if about == "t1" else answered
+
+        scene.providers.trouble[MINIMAX] = trouble
+        tell(scene.store, push("t1", hold=True, **_made("pushed")))
+
+        await scene.pass_time(14 * 60, step=4)
+        early = scene.types(task)
+        await scene.pass_time(3 * 60, step=4)
+
+        assert early == ["queued"]
+        assert scene.types(task) == ["queued", "succeeded"]
+
     @pytest.mark.parametrize("status", [401, 402, 403])
     async def test_a_refused_key_confirms_nothing(self, scene: Scene, status: int) -> None:
         task = scene.track("t1", MINIMAX, expect_push=True)
