@@ -1,0 +1,159 @@
+"""One attempt: whatever is wrong with a subscription or its receiver becomes a verdict."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from starlette.responses import Response
+
+from dispatch.client import Client
+from dispatch.guard import Guard
+from dispatch.sending import Sender
+from dispatch.signing import new_secret, sign
+from dispatch.sink import Event, Result
+from store.clock import ManualClock
+from store.events import Interest
+from store.matching import Subscription
+from store.vault import Vault
+from tests.conftest import START
+from tests.dispatch.hook import Hook
+
+VAULT = Vault(["k" * 32])
+OLD, NEW = new_secret(), new_secret()
+EVENT = Event(
+    id="evt_1",
+    type="task.succeeded",
+    source="/taskbell/minimax",
+    subject="task_1",
+    time=START,
+    body=b'{"id":"evt_1","data":{}}',
+)
+
+
+@pytest.fixture
+async def hook(clock: ManualClock) -> AsyncIterator[Hook]:
+    async with Hook(clock).served() as served:
+        yield served
+
+
+@pytest.fixture
+async def sender(clock: ManualClock) -> AsyncIterator[Sender]:
+    guard = Guard(allow=(ipaddress.ip_network("127.0.0.0/8"),))
+    client = Client(guard, timeout=timedelta(seconds=5), limit=10, user_agent="taskbell/test")
+    async with client:
+        yield Sender(client, VAULT, clock)
+
+
+def subscription(url: str, **values: Any) -> Subscription:
+    made = Subscription(
+        id="sub_1",
+        url=url,
+        format="webhook",
+        interest=Interest(),
+        description=None,
+        header_names=(),
+        headers_locked=None,
+        secret_locked=VAULT.lock(NEW),
+        old_secret_locked=None,
+        old_secret_until=None,
+        max_in_flight=None,
+        rate_per_second=None,
+        active=True,
+        disabled_reason=None,
+        failing_since=None,
+        created_at=START,
+        updated_at=START,
+        deleted_at=None,
+    )
+    return replace(made, **values)
+
+
+def signature(*secrets: str) -> str:
+    at = int(START.timestamp())
+    return " ".join(sign(secret, EVENT.id, at, EVENT.body) for secret in secrets)
+
+
+@pytest.mark.parametrize(
+    ("status", "result", "reason"),
+    [
+        (200, Result.DELIVERED, ""),
+        (202, Result.DELIVERED, ""),
+        (301, Result.RETRY, "answered 301"),
+        (404, Result.RETRY, "answered 404"),
+        (410, Result.REFUSED, "410 Gone"),
+        (500, Result.RETRY, "answered 500"),
+    ],
+)
+async def test_the_answer_is_judged_and_kept(
+    sender: Sender, hook: Hook, status: int, result: Result, reason: str
+) -> None:
+    hook.answers.append(Response("said so", status_code=status))
+
+    sent = await sender.send(EVENT, subscription(hook.url))
+
+    assert (sent.outcome.result, sent.outcome.reason) == (result, reason)
+    assert sent.answer is not None
+    assert (sent.answer.status, sent.answer.body) == (status, b"said so")
+    assert sent.started_at == START
+    assert timedelta(0) < sent.duration < timedelta(seconds=5)
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        pytest.param({"format": "pigeon"}, "format 'pigeon' is not known here", id="format"),
+        pytest.param({"secret_locked": "plain"}, "TASKBELL_SECRET_KEYS", id="secret"),
+        pytest.param({"headers_locked": "plain"}, "TASKBELL_SECRET_KEYS", id="headers"),
+        pytest.param({"url": "http://127.0.0.1:22/"}, "address refused: ", id="port"),
+        pytest.param({"url": "http://10.0.0.1/"}, "address refused: ", id="network"),
+        pytest.param({"url": "http://user@127.0.0.1/"}, "address refused: ", id="user info"),
+    ],
+)
+async def test_what_cannot_be_sent_is_a_verdict_too(
+    sender: Sender, hook: Hook, values: dict[str, Any], reason: str
+) -> None:
+    sent = await sender.send(EVENT, replace(subscription(hook.url), **values))
+
+    assert sent.outcome.result is Result.RETRY
+    assert reason in sent.outcome.reason
+    assert sent.answer is None
+    assert hook.taken == []
+
+
+async def test_the_old_secret_signs_beside_the_new_one_to_the_end_of_its_day(
+    sender: Sender, hook: Hook, clock: ManualClock
+) -> None:
+    rotated = subscription(
+        hook.url,
+        old_secret_locked=VAULT.lock(OLD),
+        old_secret_until=START + timedelta(hours=24),
+    )
+
+    await sender.send(EVENT, rotated)
+    clock.advance(hours=24)
+    await sender.send(EVENT, rotated)
+
+    first, second = (taken.headers["webhook-signature"] for taken in hook.taken)
+    assert first == signature(NEW, OLD)
+    assert len(second.split()) == 1
+
+
+async def test_a_changed_subscription_is_opened_anew(
+    sender: Sender, hook: Hook, clock: ManualClock
+) -> None:
+    before = subscription(hook.url, headers_locked=VAULT.lock({"X-Team": "a"}))
+    after = replace(
+        before,
+        headers_locked=VAULT.lock({"X-Team": "b"}),
+        updated_at=START + timedelta(microseconds=1),
+    )
+
+    for each in (before, after, before):
+        await sender.send(EVENT, each)
+
+    assert [taken.headers["x-team"] for taken in hook.taken] == ["a", "b", "a"]

@@ -1,0 +1,30 @@
+"""`taskbell demo`, as a person types it."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from tests.e2e.process import TASKBELL
+
+
+def test_the_demo_ends_well_in_under_20_seconds(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [TASKBELL, "demo"],
+        cwd=tmp_path,
+        env={"PYTHONUTF8": "1", "COLUMNS": "100"},
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "challenge answered in" in done.stdout
+    assert "push missed, poll caught it" in done.stdout
+    assert "at attempt 2" in done.stdout
+    for title in ("MiniMax", "Atlas Cloud", "元境"):
+        assert f"│ {title}" in done.stdout
+    last = done.stdout.splitlines()[-1]
+    assert last == "9 tasks, each with exactly one final event, each delivered and verified."
+    assert list(tmp_path.iterdir()) == []
