@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import logging
 import os
 import random
 import secrets
@@ -32,8 +33,11 @@ from store.database import Database
 from store.errors import StoreError
 from store.events import Kind
 from store.retention import Prune, prune
+from store.rounds import Rounds
 from store.store import Store
 from store.vault import Vault
+
+logger = logging.getLogger("taskbell")
 
 USER_AGENT = f"taskbell/{__version__}"
 DRAIN_SECONDS = 10.0
@@ -59,7 +63,7 @@ class Service:
     sender: Sender
     words: UnknownWords
     askers: dict[str, HttpAsker]
-    loops: list[Poller | Worker] = field(default_factory=list)
+    loops: list[Rounds] = field(default_factory=list)
     draining: bool = False
     _client: Client | None = None
     _http: list[httpx.AsyncClient] = field(default_factory=list)
@@ -90,10 +94,13 @@ class Service:
     async def _tidy(self) -> None:
         """Remove what retention has passed over, a step at a time."""
         while True:
+            removed = 0
             try:
                 removed = await self.store.write(prune, Prune(self.settings.retention))
-            except StoreError:
-                removed = 0
+            except StoreError as error:
+                logger.info("nothing is tidied up now: %s", error)
+            except Exception:  # a bug here must not end it for good
+                logger.exception("tidying up failed")
             await asyncio.sleep(1.0 if removed else _PRUNE_SECONDS)
 
 
@@ -134,9 +141,9 @@ def make_service(
     )
     owner = f"{socket.gethostname()[:32]}:{os.getpid()}:{secrets.token_hex(4)}"
     if "poll" in settings.roles:
-        service.loops.append(_poller(service, owner, jitter, monotonic, sleep))
+        service.loops.append(_poller(service, owner, jitter, monotonic, sleep).rounds)
     if "dispatch" in settings.roles:
-        service.loops.append(_worker(service, owner, jitter))
+        service.loops.append(_worker(service, owner, jitter).rounds)
     return service
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -13,9 +12,9 @@ from receiver.budget import Health, RateLimiter
 from receiver.provider import Answer, Asker, Provider, ProviderError
 from receiver.words import UnknownWords
 from store.clock import Clock
-from store.errors import StoreError
 from store.events import Failure, Source, Status, Task, TaskUpdate, advance
 from store.records import HELD_FOR, POLLS, Polled, Report, record
+from store.rounds import LOOK_SECONDS, Rounds
 from store.store import Store
 from store.tasks import (
     Later,
@@ -38,8 +37,6 @@ NOT_FOUND_TRIES = 5
 
 GRACE = timedelta(seconds=30)
 UNVERIFIED_PER_MINUTE = 30
-_LOOK_SECONDS = 1.0
-_BREATH_SECONDS = 0.02
 _LATE_PACE = timedelta(minutes=10)
 _LATE_FOR = timedelta(days=7)  # MiniMax v2 forgets tasks after seven days
 _HELD_AT_MOST = timedelta(minutes=15)  # by a provider that answers, but not about this task
@@ -86,7 +83,7 @@ class _Paced:
 
 
 class Poller:
-    """Runs until canceled. One of these a process; several processes share the work by leases."""
+    """Asks about what is due. Several processes share the work by leases; `rounds` runs it."""
 
     def __init__(
         self,
@@ -104,44 +101,10 @@ class Poller:
         self._clock = clock
         self._owner = owner
         self._jitter = jitter
-        self._asking: set[asyncio.Task[None]] = set()
-        self._looking: asyncio.Task[datetime | None] | None = None
-        self._news = asyncio.Event()
-        self._store_away = False
+        self.rounds = Rounds(store, POLLS, self._look, logger=logger)
 
-    async def run(self) -> None:
-        """Claim, ask, write down, until canceled; then let the questions under way end."""
-        loop = asyncio.get_running_loop()
-        self._store.listen(POLLS, lambda: loop.call_soon_threadsafe(self._news.set))
-        while True:
-            self._news.clear()
-            # a claim that is cut off may be committed all the same: drain() sees to what it took
-            self._looking = asyncio.create_task(self._round())
-            await self._rest(await asyncio.shield(self._looking))
-
-    async def drain(self, seconds: float) -> None:
-        """Wait for the questions under way; what is not answered by then is asked again later."""
-        if self._looking:
-            await asyncio.wait([self._looking], timeout=seconds)
-        if self._asking:
-            _, unfinished = await asyncio.wait(self._asking, timeout=seconds)
-            for question in unfinished:
-                question.cancel()
-
-    async def _round(self) -> datetime | None:
-        try:
-            await self._store.write(expire, Overdue(200, GRACE, frozenset(self._lines), _LATE_PACE))
-            next_due = await self._claim()
-        except StoreError as error:
-            self._note_store(error)
-            return None
-        except Exception:  # a bug must not end all polling
-            logger.exception("the poller stumbled")
-            return None
-        self._note_store(None)
-        return next_due
-
-    async def _claim(self) -> datetime | None:
+    async def _look(self) -> float:
+        await self._store.write(expire, Overdue(200, GRACE, frozenset(self._lines), _LATE_PACE))
         free = {name: line.limiter.free() for name, line in self._lines.items()}
         # what cannot be asked now must not count as due: we would look again at once, for minutes
         wanted = {name: places for name, places in free.items() if places > 0}
@@ -153,46 +116,23 @@ class Poller:
             claim_due, PollClaim(self._owner, wanted, unverified, LEASE)
         )
         for task in claimed.tasks:
-            self._start(self._lines[task.provider], task)
-        return claimed.next_due
-
-    def _start(self, line: Line, task: Task) -> None:
-        if task.version == 0:
-            line.unverified.append(line.limiter.monotonic())
-        question = asyncio.create_task(self._ask(line, task))
-        self._asking.add(question)
-        question.add_done_callback(self._asked)
-
-    def _asked(self, question: asyncio.Task[None]) -> None:
-        self._asking.discard(question)
-        self._news.set()
-
-    async def _rest(self, next_due: datetime | None) -> None:
-        """Until something may be due: at most a second, which also covers a lost wake-up."""
-        seconds = _LOOK_SECONDS
-        if next_due is not None:
-            seconds = min(seconds, (next_due - self._clock()).total_seconds())
-        try:
-            async with asyncio.timeout(max(seconds, _BREATH_SECONDS)):
-                await self._news.wait()
-        except TimeoutError:
-            return
-        await asyncio.sleep(0)  # let everything that was woken together be claimed together
+            line = self._lines[task.provider]
+            if task.version == 0:
+                line.unverified.append(line.limiter.monotonic())
+            self.rounds.start(self._ask(line, task), task.id)
+        if claimed.next_due is None:
+            return LOOK_SECONDS
+        return (claimed.next_due - self._clock()).total_seconds()
 
     async def _ask(self, line: Line, task: Task) -> None:
         try:
             async with line.limiter.slot():
-                try:
-                    asker = _Paced(line.asker, line.limiter)
-                    update = await line.provider.query(asker, task, self._clock())
-                except ProviderError as error:
-                    await self._failed(line, task, error)
-                else:
-                    await self._answered(line, task, update)
-        except StoreError as error:
-            self._note_store(error)  # the lease runs out, and the task is due again
-        except Exception:  # one task must not end the others; its claims are counted
-            logger.exception("asking about a task failed", extra={"task": task.id})
+                asker = _Paced(line.asker, line.limiter)
+                update = await line.provider.query(asker, task, self._clock())
+        except ProviderError as error:
+            await self._failed(line, task, error)
+        else:
+            await self._answered(line, task, update)
 
     async def _answered(self, line: Line, task: Task, update: TaskUpdate) -> None:
         line.answered_at = self._clock()
@@ -276,11 +216,6 @@ class Poller:
         """The wait before the next question; None when it is too late for any answer."""
         wait = pace(provider, task, now)
         return None if wait is None else wait * (1 + 0.1 * self._jitter())
-
-    def _note_store(self, error: StoreError | None) -> None:
-        if (error is not None) != self._store_away:
-            self._store_away = error is not None
-            logger.warning("the poller's store is %s", f"away: {error}" if error else "back")
 
 
 def pace(provider: Provider, task: Task, now: datetime) -> timedelta | None:

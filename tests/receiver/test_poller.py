@@ -194,8 +194,8 @@ class Scene:
 
     async def look(self) -> None:
         """Claim what is due, and let the questions end."""
-        await self.poller._round()
-        await self.poller.drain(10)
+        await self.poller.rounds.once()
+        await self.poller.rounds.drain(10)
 
     async def pass_time(self, seconds: float, *, step: float = 1) -> None:
         """Look every `step` seconds, at the end of the time too."""
@@ -281,7 +281,7 @@ class TestPace:
         assert minutes == [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 16, 18, 20]
 
     async def test_a_task_without_push_is_asked_at_once(self, scene: Scene) -> None:
-        running = asyncio.create_task(scene.poller.run())
+        running = asyncio.create_task(scene.poller.rounds.run())
         await asyncio.sleep(0.05)  # it has looked, and sleeps for a second
 
         scene.track("t1")
@@ -465,10 +465,10 @@ class TestTrouble:
             scene.providers.silent.add("hanging")
 
             for _ in range(6):
-                await scene.poller._round()
+                await scene.poller.rounds.once()
                 await _settled(scene, but=1)
                 clock.advance(seconds=5)
-            await scene.poller.drain(0)  # cuts it off
+            await scene.poller.rounds.drain(0)  # cuts it off
 
             assert [int(at) for at in scene.providers.times("t1")] == [0, 5, 10, 15, 20, 25]
             assert [int(at) for at in scene.providers.times("t2")] == [0, 10, 20]  # each 5.1 s
@@ -509,7 +509,7 @@ class TestTrouble:
         await scene.look()
         scene.track("t2")  # due now, and not to be asked for ten minutes
 
-        running = asyncio.create_task(scene.poller.run())
+        running = asyncio.create_task(scene.poller.rounds.run())
         with written(scene.store, verb="SELECT") as statements:
             await asyncio.sleep(0.3)
         await _stop(scene.poller, running)
@@ -522,11 +522,11 @@ class TestTrouble:
             scene.track(f"t{number}")
         scene.providers.trouble[ATLAS] = down(500)
         scene.providers.free.clear()
-        await scene.poller._round()
+        await scene.poller.rounds.once()
         await _settled(scene, but=5)
 
         scene.providers.free.set()
-        await scene.poller.drain(10)
+        await scene.poller.rounds.drain(10)
 
         assert len(scene.providers.asked) == 5
         assert 0 < scene.lines[ATLAS].limiter.delay_left() <= 1
@@ -548,7 +548,7 @@ class TestTrouble:
         for _ in range(3):
             await scene.look()
 
-        assert log() == ["the poller's store is away: the store is closed"]
+        assert log() == ["the store is away: the store is closed"]
 
 
 class TestUnknownTasks:
@@ -881,10 +881,10 @@ class TestRate:
                 scene.providers.silent.add(f"t{number}")
 
             for _ in range(5):
-                await scene.poller._round()
+                await scene.poller.rounds.once()
                 await _settled(scene, but=3)
                 clock.advance(seconds=1)
-            await scene.poller.drain(0)
+            await scene.poller.rounds.drain(0)
 
             assert len(scene.providers.asked) == 3
 
@@ -898,13 +898,13 @@ class TestStopping:
         async with opened(Scene(store, clock)) as scene:
             task = scene.track("t1", says="succeeded")
             held.hold()
-            run = asyncio.create_task(scene.poller.run())
+            run = asyncio.create_task(scene.poller.rounds.run())
             await asyncio.to_thread(held.reached.wait, 10)  # a look has begun
 
             run.cancel()
             await asyncio.wait([run])
             held.go_on.set()
-            await scene.poller.drain(10)
+            await scene.poller.rounds.drain(10)
 
             assert scene.types(task) == ["queued", "succeeded"]
         store.close()
@@ -919,8 +919,8 @@ def busiest_second(asked: Providers) -> int:
 async def _settled(scene: Scene, *, but: int) -> None:
     """Wait for the questions under way, but for so many that hang."""
     async with asyncio.timeout(5):
-        while len(scene.poller._asking) > but:
-            await asyncio.wait(scene.poller._asking, return_when=asyncio.FIRST_COMPLETED)
+        while len(scene.poller.rounds.under_way) > but:
+            await asyncio.wait(scene.poller.rounds.under_way, return_when=asyncio.FIRST_COMPLETED)
         for _ in range(50):  # whoever may start has started
             await asyncio.sleep(0)
 
@@ -928,7 +928,7 @@ async def _settled(scene: Scene, *, but: int) -> None:
 async def _stop(poller: Poller, running: asyncio.Task[None]) -> None:
     running.cancel()
     await asyncio.wait([running])
-    await poller.drain(5)
+    await poller.rounds.drain(5)
 
 
 @contextlib.contextmanager
