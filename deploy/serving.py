@@ -25,6 +25,7 @@ from receiver.openapi import openapi
 from receiver.provider import providers
 from receiver.tokens import CallbackTokens, new_token_id
 from store import keys
+from store.claims import release
 from store.database import open_database
 from store.keys import NewKey, Scope, new_key_text
 from store.schema import migrate
@@ -49,6 +50,9 @@ def run(settings: Settings, *, dev: bool) -> None:
     database = open_database(settings.database_url)
     migrate(database)
     service = make_service(settings, database)
+    if not database.postgresql:
+        # the store holds the file's lock, so what the last process had claimed is nobody's now
+        service.store.write_now(release, None)
     if settings.api_key is None:
         _make_first_key(service.store)
     _warn(settings)

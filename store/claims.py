@@ -17,7 +17,7 @@ from sqlalchemy import Row, Select, and_, func, or_, select, text, tuple_, union
 from store.database import CLAIM_LOCK
 from store.deliveries import Delivery, announce_dead
 from store.matching import Subscription
-from store.tables import deliveries, events, subscriptions, word
+from store.tables import deliveries, events, subscriptions, tasks, word
 from store.writer import Operation, Tx
 
 DEFAULT_MAX_IN_FLIGHT = 32
@@ -81,6 +81,25 @@ def _claim_one(tx: Tx, wish: Claim) -> Catch:
         sid not in tx.subscriptions or tx.subscriptions[sid].disabled_reason for sid, _ in waiting
     )
     return Catch(taken, min(looks, default=None), leftovers)
+
+
+def _release(tx: Tx, items: Sequence[None]) -> list[None]:
+    tx.connection.execute(
+        deliveries.update()
+        .where(deliveries.c.status == _IN_FLIGHT, deliveries.c.due_at > tx.now)
+        .values(due_at=tx.now)
+    )
+    tx.connection.execute(
+        tasks.update()
+        .where(tasks.c.next_poll_at > tx.now, tasks.c.poll_claims > 0)
+        .values(next_poll_at=tx.now)
+    )
+    return [None] * len(items)
+
+
+release: Operation[None, None] = Operation("release", _release)
+"""End every lease, of deliveries and of questions. Only for whoever is surely alone on a database:
+what the process before it held is then due at once, and not when its leases run out."""
 
 
 _WAITING = text(

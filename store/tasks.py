@@ -313,8 +313,11 @@ def list_tasks(
     status: Status | None = None,
     provider: str | None = None,
 ) -> list[Task]:
-    """Newest first; `before` is the id of the last task already seen."""
-    query = select(tasks).order_by(tasks.c.id.desc()).limit(limit)
+    """Newest first; `before` is the id of the last task already seen.
+
+    What only an unsigned push has named so far is left out: anyone with the URL can name a lot.
+    """
+    query = select(tasks).where(tasks.c.version > 0).order_by(tasks.c.id.desc()).limit(limit)
     if before:
         query = query.where(tasks.c.id < before)
     if status:

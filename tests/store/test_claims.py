@@ -14,7 +14,14 @@ from hypothesis import strategies as st
 
 from store import deliveries as operations
 from store import subscriptions
-from store.claims import DEFAULT_MAX_IN_FLIGHT, PARKED_AFTER, Catch, after_turns, turns_now
+from store.claims import (
+    DEFAULT_MAX_IN_FLIGHT,
+    PARKED_AFTER,
+    Catch,
+    after_turns,
+    release,
+    turns_now,
+)
 from store.clock import ManualClock
 from store.database import open_database
 from store.deliveries import Attempt, Delivery, Finished, finish, get_delivery
@@ -24,8 +31,9 @@ from store.matching import Subscription
 from store.records import delivery_row, event_row, record
 from store.store import Store
 from store.tables import deliveries, events
+from store.tasks import PollClaim, claim_due
 from store.writer import Operation, Tx
-from tests.making import LEASE, catch, push, rows, subscribe, tell, together
+from tests.making import LEASE, catch, push, registered, rows, subscribe, tell, together, told
 
 RETRY_IN = timedelta(minutes=5)
 
@@ -96,6 +104,19 @@ class TestLeases:
         assert second.id == first.id
         assert second.fence > first.fence
         assert second.attempt == 2
+
+    def test_whoever_is_alone_need_not_wait_for_leases(self, store: Store) -> None:
+        subscribe(store)
+        owe(store, 1)
+        [held] = catch(store).deliveries
+        task = told(store, registered("asked", ask_in=timedelta(0)))
+        wish = PollClaim("dead", {task.provider: 5}, {}, timedelta(minutes=3))
+        asked = store.write_now(claim_due, wish).tasks
+
+        store.write_now(release, None)
+
+        assert [d.id for d in catch(store).deliveries if d.id == held.id] == [held.id]
+        assert {t.id for t in store.write_now(claim_due, wish).tasks} == {t.id for t in asked}
 
     def test_a_finish_after_the_lease_changes_nothing_but_keeps_the_attempt(
         self, store: Store, clock: ManualClock
