@@ -20,7 +20,7 @@ from deploy import __version__, logs
 from deploy.app import all_endpoints, make_app
 from deploy.secrets import with_dev_api_key, with_secret_keys
 from deploy.service import LOOPBACK, Service, make_service
-from deploy.settings import Settings, load
+from deploy.settings import Settings, load, local_url
 from receiver.openapi import openapi
 from receiver.provider import providers
 from receiver.tokens import CallbackTokens, new_token_id
@@ -61,7 +61,7 @@ def run(settings: Settings, *, dev: bool) -> None:
     logger.info(
         "serving",
         extra={
-            "url": f"http://{settings.host}:{settings.port}",
+            "url": local_url(settings.host, settings.port),
             "version": __version__,
             "database": database.name,
             "roles": ",".join(sorted(settings.roles)),
@@ -157,16 +157,18 @@ def _greet(settings: Settings) -> None:
     tokens = CallbackTokens(settings.secret_keys)
     token = tokens.issue("minimax", new_token_id(), expires_at=None, metadata={})
     url = f"{settings.public_url}/callbacks/minimax/{token}"
+    here = local_url(settings.host, settings.port)
+    prefix = "" if settings.port == Settings().port else f"TASKBELL_URL={here} "
     _say(
-        f"""Taskbell {__version__} for development, at {settings.public_url}
+        f"""Taskbell {__version__} for development, at {here}
 
 API key         {settings.api_key}
 MiniMax pushes  {url}
 
 Try, in another terminal of this folder:
-  ./deploy/run callback-url minimax
   curl -d '{{"challenge": "hello"}}' {url}
-  ./deploy/run tasks
+  {prefix}./deploy/run callback-url minimax
+  {prefix}./deploy/run tasks
 """
     )
 

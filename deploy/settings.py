@@ -89,13 +89,12 @@ def load(environ: Mapping[str, str], dotenv: Path | None = None) -> Settings:
     _refuse_unknown(values)
     host = _read(values, "HOST", _host, "127.0.0.1")
     port = _read(values, "PORT", _port, 8000)
-    shown = f"[{host}]" if ":" in host else host
     default = Settings()
     return Settings(
         database_url=_read(values, "DATABASE_URL", _database_url, default.database_url),
         host=host,
         port=port,
-        public_url=_read(values, "PUBLIC_URL", _web_address, f"http://{shown}:{port}"),
+        public_url=_read(values, "PUBLIC_URL", _web_address, local_url(host, port)),
         secret_keys=_read(values, "SECRET_KEYS", _secret_keys, ()),
         api_key=_read(values, "API_KEY", _secret, None),
         allow_networks=_read(values, "ALLOW_NETWORKS", _networks, ()),
@@ -120,17 +119,30 @@ def load(environ: Mapping[str, str], dotenv: Path | None = None) -> Settings:
 def client_settings(environ: Mapping[str, str], dotenv: Path | None = None) -> ClientSettings:
     """Where the server is, and our key: TASKBELL_API_KEY, else what `serve --dev` left for us.
 
-    Raises SettingsError.
+    The server is TASKBELL_URL, else the one that these settings would start here. Raises
+    SettingsError.
     """
     values = _merged(environ, dotenv)
-    url = _read(values, "URL", _web_address, ClientSettings().url)
+    here = local_url(_read(values, "HOST", _host, "127.0.0.1"), _read(values, "PORT", _port, 8000))
+    url = _read(values, "URL", _web_address, here)
     key = values.get(PREFIX + "API_KEY") or None
-    if key is None and PREFIX + "URL" not in values:
+    if key is None and urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1"):
         database = _read(values, "DATABASE_URL", _database_url, Settings().database_url)
         left = dev_key_file(Settings(database_url=database))
         if left is not None and left.is_file():
             key = left.read_text(encoding="ascii").strip() or None
     return ClientSettings(url=url, api_key=key)
+
+
+def local_url(host: str, port: int) -> str:
+    """How a process on this machine reaches a server that listens there.
+
+    >>> local_url("0.0.0.0", 8000), local_url("::1", 80)
+    ('http://127.0.0.1:8000', 'http://[::1]:80')
+    """
+    if host in ("0.0.0.0", "::"):  # noqa: S104 - compared with, not listened on
+        host = "127.0.0.1"
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def dev_key_file(settings: Settings) -> Path | None:

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from deploy.settings import Settings, SettingsError, load, process_environment
+from deploy.settings import Settings, SettingsError, load, local_url, process_environment
 from store.errors import StoreError
 
 DOTENV = Path(".env")
@@ -90,13 +90,9 @@ def _with_address(settings: Settings, host: str | None, port: int | None) -> Set
     moved = replace(
         settings, host=host or settings.host, port=settings.port if port is None else port
     )
-    if settings.public_url == _local_url(settings.host, settings.port):
-        moved = replace(moved, public_url=_local_url(moved.host, moved.port))
+    if settings.public_url == local_url(settings.host, settings.port):
+        moved = replace(moved, public_url=local_url(moved.host, moved.port))
     return moved
-
-
-def _local_url(host: str, port: int) -> str:
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _fail(error: Exception) -> None:
