@@ -222,7 +222,7 @@ def _retry(tx: Tx, ids: Sequence[str]) -> list[StoreError | None]:
     if again:
         tx.connection.execute(
             deliveries.update()
-            .where(deliveries.c.id.in_(again))
+            .where(deliveries.c.id.in_(again), deliveries.c.status != "in_flight")
             .values(status="pending", due_at=tx.now, failures=0, claims=0, finished_at=None)
         )
         tx.wake(DELIVERIES)
