@@ -41,7 +41,7 @@ from store.clock import Clock
 from store.events import Change, Kind, Output, Source, Status, Task
 from store.ids import new_id
 from store.matching import Subscription
-from store.records import task_event_row
+from store.outbox import task_event_row
 
 
 def make_app(service: Service) -> Starlette:

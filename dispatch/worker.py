@@ -12,7 +12,7 @@ from dispatch.sink import Event, Result
 from store.claims import Claim, claim
 from store.clock import Clock
 from store.deliveries import Attempt, Delivery, Finished, finish
-from store.records import DELIVERIES
+from store.outbox import DELIVERIES
 from store.retention import cancel_leftovers
 from store.rounds import LOOK_SECONDS, Rounds
 from store.store import Store

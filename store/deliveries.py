@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Select, bindparam, select
 from store.errors import ConflictError, NotFoundError, StoreError
 from store.ids import new_id
 from store.matching import Subscription, interested
-from store.records import DELIVERIES, delivery_row, event_row, insert_events
+from store.outbox import DELIVERIES, delivery_row, event_row, insert_events
 from store.subscriptions import disable
 from store.tables import attempts, deliveries, events, subscriptions
 from store.text import clean

@@ -7,7 +7,6 @@ event are written in one transaction.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,7 +15,6 @@ from typing import Any
 
 from sqlalchemy import bindparam, select
 
-from store.database import EVENTS_LOCK
 from store.errors import ConflictError
 from store.events import (
     Change,
@@ -28,21 +26,19 @@ from store.events import (
     Verdict,
     advance,
     judge,
-    rfc3339,
-    task_json,
 )
 from store.ids import new_id
 from store.matching import interested
+from store.outbox import delivery_row, insert_events, task_event_row
 from store.rows import clean_update, new_task_row, task_from_row, task_state
-from store.tables import deliveries, events, receipts, tasks
+from store.tables import receipts, tasks
 from store.text import clean, clean_json
 from store.writer import Operation, Tx
 
 logger = logging.getLogger("taskbell.store")
 
-DELIVERIES = "deliveries"
 POLLS = "polls"
-"""Topics: something is waiting to be delivered; a task may be due for a question."""
+"""The topic: a task may be due for a question."""
 
 HELD_FOR = timedelta(minutes=2)
 """How long an unsigned ending waits for a provider that cannot be reached."""
@@ -216,18 +212,6 @@ class _Written:
             self._tx.connection.execute(receipts.insert(), self._receipts)
 
 
-def insert_events(
-    tx: Tx, event_rows: list[dict[str, Any]], delivery_rows: list[dict[str, Any]]
-) -> None:
-    """Write events so that their cursors follow the commits, and the deliveries they are owed."""
-    if event_rows:
-        tx.database.lock(tx.connection, EVENTS_LOCK)
-        tx.connection.execute(events.insert(), event_rows)
-    if delivery_rows:
-        tx.connection.execute(deliveries.insert(), delivery_rows)
-        tx.wake(DELIVERIES)
-
-
 def _take(tx: Tx, book: _TaskBook, written: _Written, report: Report) -> Recorded:
     report = replace(
         report,
@@ -385,67 +369,6 @@ def _adopted(task: Task, start: Registration) -> Task:
         family=task.family or start.family,
         metadata=task.metadata or start.metadata,
     )
-
-
-def task_event_row(change: Change, now: datetime) -> dict[str, Any]:
-    """An event about a task, its body exactly as every subscriber will get it."""
-    data = {
-        "task": task_json(change.task),
-        "previous_status": change.previous,
-        "source": change.task.source,
-        "late": change.late,
-    }
-    return event_row(
-        str(change.event_type),
-        data,
-        now,
-        subject=change.task.id,
-        provider=change.task.provider,
-        task_id=change.task.id,
-        version=change.task.version,
-    )
-
-
-def event_row(
-    event_type: str,
-    data: Mapping[str, Any],
-    now: datetime,
-    *,
-    subject: str,
-    provider: str | None = None,
-    task_id: str | None = None,
-    version: int = 0,
-) -> dict[str, Any]:
-    event_id = new_id("evt", now)
-    body = {"id": event_id, "type": event_type, "timestamp": rfc3339(now), "data": data}
-    return {
-        "id": event_id,
-        "type": event_type,
-        "provider": provider,
-        "task_id": task_id,
-        "subject": subject,
-        "version": version,
-        "created_at": now,
-        "body": json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode(),
-    }
-
-
-def delivery_row(event: Mapping[str, Any], subscription_id: str, now: datetime) -> dict[str, Any]:
-    """A delivery that is due at once."""
-    return {
-        "id": new_id("dlv", now),
-        "event_id": event["id"],
-        "subscription_id": subscription_id,
-        "task_id": event["task_id"],
-        "task_version": event["version"],
-        "status": "pending",
-        "due_at": now,
-        "fence": 0,
-        "attempts": 0,
-        "failures": 0,
-        "claims": 0,
-        "created_at": now,
-    }
 
 
 def receipt_row(

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, select
 from store.errors import NotFoundError, StoreError
 from store.ids import new_id
 from store.matching import Subscription, interested, subscription_from_row
-from store.records import delivery_row, event_row, insert_events
+from store.outbox import DELIVERIES, delivery_row, event_row, insert_events
 from store.tables import subscriptions
 from store.writer import Operation, Tx
 
@@ -86,7 +86,7 @@ def _edit(tx: Tx, items: Sequence[Edit]) -> list[Subscription | StoreError]:
         if values.get("active"):
             values |= {"disabled_reason": None, "failing_since": None}
         _update(tx, item.subscription_id, values)
-        tx.wake("deliveries")
+        tx.wake(DELIVERIES)
         answers.append(tx.subscriptions[item.subscription_id])
     return answers
 

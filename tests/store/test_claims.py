@@ -28,7 +28,8 @@ from store.deliveries import Attempt, Delivery, Finished, finish, get_delivery
 from store.eventlog import list_events
 from store.events import Status
 from store.matching import Subscription
-from store.records import delivery_row, event_row, record
+from store.outbox import delivery_row, event_row
+from store.records import record
 from store.store import Store
 from store.tables import deliveries, events
 from store.tasks import PollClaim, claim_due

@@ -27,7 +27,8 @@ from store.errors import ConflictError, NotFoundError
 from store.eventlog import get_event
 from store.events import Status
 from store.matching import Subscription
-from store.records import DELIVERIES, Registration
+from store.outbox import DELIVERIES
+from store.records import Registration
 from store.retention import cancel_leftovers
 from store.store import Store
 from store.subscriptions import get_subscription

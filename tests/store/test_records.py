@@ -17,8 +17,8 @@ from store import subscriptions
 from store.clock import ManualClock
 from store.eventlog import list_events
 from store.events import Failure, Kind, Output, Source, Status, TaskUpdate, Verdict
+from store.outbox import DELIVERIES
 from store.records import (
-    DELIVERIES,
     POLLS,
     Receipt,
     Recorded,

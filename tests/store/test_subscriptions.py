@@ -9,7 +9,7 @@ import pytest
 from store.clock import ManualClock
 from store.errors import NotFoundError
 from store.events import Interest
-from store.records import DELIVERIES
+from store.outbox import DELIVERIES
 from store.store import Store
 from store.subscriptions import (
     Edit,

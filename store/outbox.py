@@ -1,0 +1,90 @@
+"""Events and the deliveries they are owed, as rows, written so that cursors follow the commits."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from store.database import EVENTS_LOCK
+from store.events import Change, rfc3339, task_json
+from store.ids import new_id
+from store.tables import deliveries, events
+from store.writer import Tx
+
+DELIVERIES = "deliveries"
+"""The topic: something waits to be delivered."""
+
+
+def insert_events(
+    tx: Tx, event_rows: list[dict[str, Any]], delivery_rows: list[dict[str, Any]]
+) -> None:
+    """Write events so that their cursors follow the commits, and the deliveries they are owed."""
+    if event_rows:
+        tx.database.lock(tx.connection, EVENTS_LOCK)
+        tx.connection.execute(events.insert(), event_rows)
+    if delivery_rows:
+        tx.connection.execute(deliveries.insert(), delivery_rows)
+        tx.wake(DELIVERIES)
+
+
+def task_event_row(change: Change, now: datetime) -> dict[str, Any]:
+    """An event about a task, its body exactly as every subscriber will get it."""
+    data = {
+        "task": task_json(change.task),
+        "previous_status": change.previous,
+        "source": change.task.source,
+        "late": change.late,
+    }
+    return event_row(
+        str(change.event_type),
+        data,
+        now,
+        subject=change.task.id,
+        provider=change.task.provider,
+        task_id=change.task.id,
+        version=change.task.version,
+    )
+
+
+def event_row(
+    event_type: str,
+    data: Mapping[str, Any],
+    now: datetime,
+    *,
+    subject: str,
+    provider: str | None = None,
+    task_id: str | None = None,
+    version: int = 0,
+) -> dict[str, Any]:
+    event_id = new_id("evt", now)
+    body = {"id": event_id, "type": event_type, "timestamp": rfc3339(now), "data": data}
+    return {
+        "id": event_id,
+        "type": event_type,
+        "provider": provider,
+        "task_id": task_id,
+        "subject": subject,
+        "version": version,
+        "created_at": now,
+        "body": json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode(),
+    }
+
+
+def delivery_row(event: Mapping[str, Any], subscription_id: str, now: datetime) -> dict[str, Any]:
+    """A delivery that is due at once."""
+    return {
+        "id": new_id("dlv", now),
+        "event_id": event["id"],
+        "subscription_id": subscription_id,
+        "task_id": event["task_id"],
+        "task_version": event["version"],
+        "status": "pending",
+        "due_at": now,
+        "fence": 0,
+        "attempts": 0,
+        "failures": 0,
+        "claims": 0,
+        "created_at": now,
+    }
