@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -22,6 +23,7 @@ from store.tasks import (
     PollClaim,
     claim_due,
     expire,
+    held_tasks,
     refute,
     reschedule,
     timed_out,
@@ -40,6 +42,7 @@ UNVERIFIED_PER_MINUTE = 30
 _LATE_PACE = timedelta(minutes=10)
 _LATE_FOR = timedelta(days=7)  # MiniMax v2 forgets tasks after seven days
 _HELD_AT_MOST = timedelta(minutes=15)  # by a provider that answers, but not about this task
+_HELD_A_LOOK = 200
 _CANNOT_CONFIRM = ("key_refused", "balance")
 
 
@@ -53,6 +56,7 @@ class Line:
     health: Health
     unverified: deque[float] = field(default_factory=deque)  # when such tasks were asked about
     answered_at: datetime | None = None  # the last answer that was no trouble
+    silent_since: datetime | None = None  # the first of the questions it could not be reached for
 
     def unverified_room(self) -> int:
         """How many tasks that only an unsigned push named may be asked about now."""
@@ -105,6 +109,8 @@ class Poller:
 
     async def _look(self) -> float:
         await self._store.write(expire, Overdue(200, GRACE, frozenset(self._lines), _LATE_PACE))
+        for line in self._lines.values():
+            await self._give_up_confirming(line)
         free = {name: line.limiter.free() for name, line in self._lines.items()}
         # what cannot be asked now must not count as due: we would look again at once, for minutes
         wanted = {name: places for name, places in free.items() if places > 0}
@@ -124,6 +130,15 @@ class Poller:
             return LOOK_SECONDS
         return (claimed.next_due - self._clock()).total_seconds()
 
+    async def _give_up_confirming(self, line: Line) -> None:
+        """Record what waits for the word of a provider that has been out of reach too long."""
+        long_ago = self._clock() - HELD_FOR
+        if line.silent_since is None or line.silent_since > long_ago:
+            return
+        held = await self._store.read(held_tasks, line.provider.name, long_ago, _HELD_A_LOOK)
+        writes = [self._store.write(record, _as_it_came(task)) for task in held]
+        await asyncio.gather(*writes)
+
     async def _ask(self, line: Line, task: Task) -> None:
         try:
             async with line.limiter.slot():
@@ -135,7 +150,7 @@ class Poller:
             await self._answered(line, task, update)
 
     async def _answered(self, line: Line, task: Task, update: TaskUpdate) -> None:
-        line.answered_at = self._clock()
+        line.answered_at, line.silent_since = self._clock(), None
         if line.health.recovered():
             logger.warning("provider answers again", extra={"provider": line.provider.name})
         self._words.note(line.provider, update.provider_status)
@@ -163,6 +178,10 @@ class Poller:
     async def _failed(self, line: Line, task: Task, error: ProviderError) -> None:
         wait = self._slow_down(line, error) if error.provider_wide else timedelta(0)
         now = self._clock()
+        if error.provider_wide and error.code not in _CANNOT_CONFIRM:
+            line.silent_since = line.silent_since or now
+        else:
+            line.silent_since = None
         if error.permanent and task.poll_failures + 1 >= NOT_FOUND_TRIES:
             await self._give_up(task, error)
             return

@@ -111,6 +111,7 @@ class TaskRow(Base, table=True):
         ),
         _partial("ix_tasks_deadline", "deadline_at", where=UNENDED),
         _partial("ix_tasks_ended", "updated_at", where=ENDED),
+        _partial("ix_tasks_held", "provider", "hint_at", where="hint_at IS NOT NULL"),
         _partial("ix_tasks_token", "token_id", where="next_poll_at IS NOT NULL"),
         Index("ix_tasks_status_id", "status", "id"),
     )

@@ -300,6 +300,17 @@ ask_now: Operation[str, bool] = Operation("ask_now", _ask_now)
 _FINAL = [status for status in Status if status.final]
 
 
+def held_tasks(connection: Connection, provider: str, before: datetime, limit: int) -> list[Task]:
+    """Registered tasks whose unsigned ending has waited since `before`, longest waiting first."""
+    query = (
+        select(tasks)
+        .where(tasks.c.provider == provider, tasks.c.hint_at <= before, tasks.c.version > 0)
+        .order_by(tasks.c.hint_at)
+        .limit(limit)
+    )
+    return [task_from_row(row) for row in connection.execute(query)]
+
+
 def get_task(connection: Connection, task_id: str) -> Task | None:
     row = connection.execute(select(tasks).where(tasks.c.id == task_id)).first()
     return task_from_row(row) if row else None

@@ -706,6 +706,21 @@ class TestHints:
         assert last["data"]["task"]["confirmed"] is False
         assert last["data"]["task"]["outputs"][0]["url"] == "https://pushed.example/x.mp4"
 
+    async def test_all_that_waited_out_of_reach_for_two_minutes_is_recorded_together(
+        self, store: Store, clock: ManualClock
+    ) -> None:
+        async with opened(Scene(store, clock, concurrency=2)) as scene:
+            held = [scene.track(f"t{n}", MINIMAX, expect_push=True) for n in range(40)]
+            scene.providers.trouble[MINIMAX] = unreachable
+            for task in held:
+                tell(store, push(task.provider_task_id, hold=True, **_made("pushed")))
+
+            await scene.pass_time(HELD_FOR.total_seconds() + 10)
+            await scene.look()
+
+            assert clock() - START < timedelta(minutes=5)
+            assert [scene.types(task) for task in held] == [["queued", "succeeded"]] * 40
+
     async def test_a_provider_that_answered_a_moment_ago_is_not_out_of_reach(
         self, scene: Scene
     ) -> None:

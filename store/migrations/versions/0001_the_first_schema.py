@@ -169,6 +169,14 @@ def upgrade() -> None:
         postgresql_where=sa.text("status NOT IN ('queued', 'processing')"),
         sqlite_where=sa.text("status NOT IN ('queued', 'processing')"),
     )
+    op.create_index(
+        "ix_tasks_held",
+        "tasks",
+        ["provider", "hint_at"],
+        unique=False,
+        postgresql_where=sa.text("hint_at IS NOT NULL"),
+        sqlite_where=sa.text("hint_at IS NOT NULL"),
+    )
     op.create_index("ix_tasks_status_id", "tasks", ["status", "id"], unique=False)
     op.create_index(
         "ix_tasks_token",
@@ -291,6 +299,12 @@ def downgrade() -> None:
         sqlite_where=sa.text("next_poll_at IS NOT NULL"),
     )
     op.drop_index("ix_tasks_status_id", "tasks")
+    op.drop_index(
+        "ix_tasks_held",
+        "tasks",
+        postgresql_where=sa.text("hint_at IS NOT NULL"),
+        sqlite_where=sa.text("hint_at IS NOT NULL"),
+    )
     op.drop_index(
         "ix_tasks_ended",
         "tasks",
