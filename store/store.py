@@ -14,7 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
 from store.clock import Clock, system_clock
 from store.database import Database, hold_sqlite_file, translated
@@ -117,8 +117,3 @@ def _resolve(settled: list[tuple[asyncio.Future[Any], Future[Any]]]) -> None:
             waiter.set_result(done.result())
         else:
             waiter.set_exception(error)
-
-
-def ping(connection: Connection) -> bool:
-    """Whether the database answers."""
-    return bool(connection.execute(text("SELECT 1")).scalar() == 1)

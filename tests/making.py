@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Table, select
+from sqlalchemy import ColumnElement, Connection, Table, select, text
 
 from store import claims, subscriptions
 from store.events import Source, Status, Task, TaskUpdate
@@ -152,3 +152,8 @@ async def together(
     with writer_busy(store):
         writes = [store._writer.submit(operation, item) for item in items]
     return await asyncio.gather(*map(asyncio.wrap_future, writes), return_exceptions=True)
+
+
+def ping(connection: Connection) -> bool:
+    """The smallest question: whether the database answers."""
+    return bool(connection.execute(text("SELECT 1")).scalar() == 1)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 
@@ -14,19 +13,6 @@ from tests.app import AWAY, Taskbell, good, minimax, problem, running
 
 ID = "dlv_01kdwpvng0jmwss390q20wa8r0"
 NOON = "2026-01-01T12:00:00.000000Z"
-
-
-@pytest.fixture
-async def taskbell(database_url: str, clock: ManualClock) -> AsyncIterator[Taskbell]:
-    async with running(database_url, clock) as taskbell:
-        yield taskbell
-
-
-@pytest.fixture
-async def small(sqlite_url: str, clock: ManualClock) -> AsyncIterator[Taskbell]:
-    """For what does not depend on the database."""
-    async with running(sqlite_url, clock) as taskbell:
-        yield taskbell
 
 
 async def take(taskbell: Taskbell) -> Delivery:

@@ -1,28 +1,13 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
-from store.clock import ManualClock
-from tests.app import Taskbell, good, minimax, problem, running
+from tests.app import Taskbell, good, minimax, problem
 
 ID = "evt_01kdwpvng0jmwss390q20wa8r0"
 SUBSCRIPTION = "sub_01kdwpvng0jmwss390q20wa8r0"
-
-
-@pytest.fixture
-async def taskbell(database_url: str, clock: ManualClock) -> AsyncIterator[Taskbell]:
-    async with running(database_url, clock) as taskbell:
-        yield taskbell
-
-
-@pytest.fixture
-async def small(sqlite_url: str, clock: ManualClock) -> AsyncIterator[Taskbell]:
-    """For what does not depend on the database."""
-    async with running(sqlite_url, clock) as taskbell:
-        yield taskbell
 
 
 async def test_an_event_is_what_subscribers_get_and_its_cursor(taskbell: Taskbell) -> None:

@@ -1,18 +1,9 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
-import pytest
 from sqlalchemy import text
 
 from store.clock import ManualClock
 from tests.app import AWAY, Taskbell, good, problem, running
-
-
-@pytest.fixture
-async def taskbell(database_url: str, clock: ManualClock) -> AsyncIterator[Taskbell]:
-    async with running(database_url, clock) as taskbell:
-        yield taskbell
 
 
 async def test_a_healthy_process_is_ready(taskbell: Taskbell) -> None:

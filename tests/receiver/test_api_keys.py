@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -9,12 +8,6 @@ from store.clock import ManualClock
 from store.keys import digest
 from store.tables import api_keys
 from tests.app import Taskbell, bearer, good, problem, running
-
-
-@pytest.fixture
-async def taskbell(database_url: str, clock: ManualClock) -> AsyncIterator[Taskbell]:
-    async with running(database_url, clock) as taskbell:
-        yield taskbell
 
 
 async def make(taskbell: Taskbell, **fields: Any) -> dict[str, Any]:

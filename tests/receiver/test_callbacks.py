@@ -28,19 +28,6 @@ from tests.app import AWAY, SECRET_KEYS, Taskbell, good, minimax, problem, runni
 THANKS = {"status": "success"}
 
 
-@pytest.fixture
-async def taskbell(database_url: str, clock: ManualClock) -> AsyncIterator[Taskbell]:
-    async with running(database_url, clock) as taskbell:
-        yield taskbell
-
-
-@pytest.fixture
-async def small(sqlite_url: str, clock: ManualClock) -> AsyncIterator[Taskbell]:
-    """For what does not depend on the database."""
-    async with running(sqlite_url, clock) as taskbell:
-        yield taskbell
-
-
 async def stored_tasks(taskbell: Taskbell) -> list[Task]:
     """Also those that only an unsigned push has named, which the API does not list."""
     return [task_from_row(row) for row in await taskbell.rows(tasks)]

@@ -12,8 +12,8 @@ from sqlalchemy import exc
 from store.clock import ManualClock, system_clock
 from store.database import hold_sqlite_file, open_database, overtaken, unavailable
 from store.errors import ConflictError, StoreError
-from store.store import Store, ping
-from tests.making import push, tell
+from store.store import Store
+from tests.making import ping, push, tell
 
 
 @pytest.mark.parametrize(

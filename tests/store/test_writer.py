@@ -21,11 +21,11 @@ from store.database import open_database
 from store.errors import ConflictError, NotFoundError, StoreUnavailableError
 from store.events import Status
 from store.records import record
-from store.store import Store, ping
+from store.store import Store
 from store.tables import counters, tasks
 from store.writer import Operation, Tx
 from tests.databases import PostgreSQL
-from tests.making import push, registered, rows, subscribe, tell, together, told, writer_busy
+from tests.making import ping, push, registered, rows, subscribe, tell, together, told, writer_busy
 
 
 def commits(store: Store) -> list[None]:
