@@ -6,17 +6,19 @@ import contextlib
 import fcntl
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from select import POLLIN, poll
+from typing import IO, TYPE_CHECKING, Any
 
 from sqlalchemy import (
     Connection,
+    Dialect,
     Engine,
     Select,
-    Table,
     create_engine,
     event,
     exc,
@@ -24,12 +26,13 @@ from sqlalchemy import (
     make_url,
     select,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL
-from sqlalchemy.sql.dml import ReturningInsert
 
 from store.clock import Clock, system_clock
-from store.errors import ConflictError, StoreError, StoreUnavailableError
+from store.errors import StoreError, StoreUnavailableError
+
+if TYPE_CHECKING:
+    import psycopg
 
 BUSY_TIMEOUT_SECONDS = 2.5
 CONNECT_TIMEOUT_SECONDS = 2
@@ -77,16 +80,12 @@ class Database:
         if self.postgresql:
             connection.execute(select(func.pg_advisory_xact_lock(number)))
 
-    def insert_missing(
-        self, connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]], key: str
-    ) -> set[str]:
-        """Insert the rows that break no unique key; the `key` values of those that went in."""
-        statement: ReturningInsert[Any]
+    def lift_time_limits(self, connection: Connection) -> None:
+        """Let a transaction take as long as it takes; waiting for locks stays limited."""
         if self.postgresql:
-            statement = postgresql.insert(table).on_conflict_do_nothing().returning(table.c[key])
-        else:
-            statement = sqlite.insert(table).on_conflict_do_nothing().returning(table.c[key])
-        return {row[0] for row in connection.execute(statement, list(rows))}
+            connection.exec_driver_sql(
+                "SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0"
+            )
 
     def locked(self, query: Select[Any], *, skip: bool = False) -> Select[Any]:
         """Lock the rows a query reads (SQLite's transactions are exclusive already)."""
@@ -95,6 +94,14 @@ class Database:
     def dispose(self) -> None:
         self.writer.dispose()
         self.reader.dispose()
+
+
+def connect_alone(database: Database) -> psycopg.Connection[Any]:
+    """A connection to PostgreSQL beside the pools; each statement is a transaction of its own."""
+    import psycopg  # SQLAlchemy, too, imports it only when it is needed
+
+    _, arguments = database.writer.dialect.create_connect_args(database.url)
+    return psycopg.connect(**{**arguments, **_CONNECT}, autocommit=True)
 
 
 # errors and their tracebacks would otherwise show bound values: bodies, digests, locked secrets
@@ -143,24 +150,53 @@ def _sqlite_pragmas(connection: sqlite3.Connection, _record: object) -> None:
         connection.execute(f"PRAGMA {pragma}")
 
 
+_CONNECT: dict[str, Any] = {
+    "connect_timeout": CONNECT_TIMEOUT_SECONDS,
+    "application_name": "taskbell",
+    # a host that vanished says no goodbye: either side hangs up after ten seconds of silence; what a
+    # transaction of its holds locked is free after four, before others give up waiting for it
+    "keepalives_idle": 4,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+    "options": f"-c statement_timeout={STATEMENT_TIMEOUT_SECONDS}s"
+    " -c idle_in_transaction_session_timeout=4s -c lock_timeout=5s -c timezone=UTC"
+    " -c tcp_keepalives_idle=4 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3",
+}
+
+
+# all that is written is found through an index; a plan that was made while the tables were small,
+# and is kept, must not walk them when they have grown
+_BY_INDEX = "-c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off"
+
+
 def _open_postgresql(url: URL) -> Database:
-    options = (
-        f"-c statement_timeout={STATEMENT_TIMEOUT_SECONDS}s"
-        " -c idle_in_transaction_session_timeout=30s -c lock_timeout=5s -c timezone=UTC"
-    )
-    connect = {
-        "connect_timeout": CONNECT_TIMEOUT_SECONDS,
-        "options": options,
-        "application_name": "taskbell",
-    }
-    shared: dict[str, Any] = {"connect_args": connect, "pool_pre_ping": True, "pool_timeout": 3}
-    shared |= _QUIET
-    writer = create_engine(url, pool_size=1, max_overflow=0, **shared)
+    shared: dict[str, Any] = {"connect_args": _CONNECT, "pool_timeout": 3, **_QUIET}
+    by_index = {**_CONNECT, "options": f"{_CONNECT['options']} {_BY_INDEX}"}
+    writer = create_engine(url, pool_size=1, max_overflow=0, **{**shared, "connect_args": by_index})
     reader = create_engine(url, pool_size=4, max_overflow=4, **shared)
+    for engine in (writer, reader):
+        event.listen(engine, "checkout", partial(_replace_closed, engine.dialect))
     return Database(url, writer, reader)
 
 
+def _replace_closed(dialect: Dialect, connection: Any, _record: object, _proxy: object) -> None:
+    """Find a connection that the server closed while it lay in the pool.
+
+    The pool's own way, pool_pre_ping, costs every transaction a round trip. A server that hangs up
+    has something to say, and only a connection with something to read is asked.
+    """
+    try:
+        line = poll()
+        line.register(connection.fileno(), POLLIN)
+        if line.poll(0):
+            dialect.do_ping(connection)
+    except dialect.loaded_dbapi.Error as error:
+        raise exc.InvalidatePoolError from error
+
+
 _DEADLOCK_OR_SERIALIZATION = {"40P01", "40001"}
+_UNIQUE_VIOLATION = "23505"
 
 
 def unavailable(error: exc.SQLAlchemyError) -> bool:
@@ -174,10 +210,8 @@ def unavailable(error: exc.SQLAlchemyError) -> bool:
 
 def overtaken(error: Exception) -> bool:
     """Whether another process got in the way, so that the same may work a moment later."""
-    if isinstance(error, ConflictError):
-        return True
     cause = error.orig if isinstance(error, exc.DBAPIError) else None
-    return getattr(cause, "sqlstate", None) in _DEADLOCK_OR_SERIALIZATION
+    return getattr(cause, "sqlstate", None) in {*_DEADLOCK_OR_SERIALIZATION, _UNIQUE_VIOLATION}
 
 
 @contextlib.contextmanager

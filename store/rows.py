@@ -52,8 +52,17 @@ def task_from_row(row: Row[Any]) -> Task:
     )
 
 
+TASK_STATE = (
+    *("family", "kind", "model", "status", "provider_status", "progress", "outputs", "error"),
+    *("usage", "metadata", "version", "updated_at", "finished_at", "deadline_at", "source"),
+    *("confirmed", "expect_push", "rescued_by_poll", "next_poll_at", "hint", "hint_at", "polls"),
+    *("poll_failures", "poll_fence", "token_id", "poll_claims"),
+)
+"""The columns that an update may change."""
+
+
 def task_state(task: Task) -> dict[str, Any]:
-    """The columns that an update may change."""
+    """Their values."""
     return {
         "family": task.family,
         "kind": task.kind,
@@ -85,15 +94,13 @@ def task_state(task: Task) -> dict[str, Any]:
 
 
 def new_task_row(task: Task) -> dict[str, Any]:
-    """Every column of a task that is not in the table yet."""
+    """What a task that is not in the table yet is written with."""
     return {
         **task_state(task),
         "id": task.id,
         "provider": task.provider,
         "provider_task_id": task.provider_task_id,
         "created_at": task.created_at,
-        "poll_owner": None,
-        "poll_error": None,
     }
 
 

@@ -31,6 +31,9 @@ from sqlalchemy.dialects.postgresql import TIMESTAMP
 from sqlalchemy.types import TypeDecorator, TypeEngine
 from sqlmodel import Field, SQLModel
 
+from store.events import rfc3339
+from store.text import json_bytes
+
 OPEN = "status IN ('pending', 'in_flight')"
 # said as NOT IN: an IN would let SQLite, which has no statistics, walk ix_tasks_status_id instead
 UNENDED = "status NOT IN ('succeeded', 'failed', 'canceled', 'timed_out')"
@@ -51,7 +54,7 @@ class UtcTime(TypeDecorator[datetime]):
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
         if value is None or dialect.name == "postgresql":
             return value
-        return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        return rfc3339(value)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
         if value is None:
@@ -62,13 +65,13 @@ class UtcTime(TypeDecorator[datetime]):
 
 
 class JsonText(TypeDecorator[Any]):
-    """JSON as ASCII text: JSONB would refuse or blow up some of what providers send."""
+    """JSON as text: JSONB would refuse or blow up some of what providers send."""
 
     impl = Text
     cache_ok = True
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
-        return None if value is None else json.dumps(value, separators=(",", ":"))
+        return None if value is None else json_bytes(value).decode()
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
         return None if value is None else json.loads(value)
@@ -277,6 +280,29 @@ class ApiKeyRow(Base, table=True):
     revoked_at: datetime | None = Field(default=None, sa_type=UtcTime)
 
 
+class DurationRow(Base, table=True):
+    """How long a model's tasks take: store/durations.py says how the counts are read."""
+
+    __tablename__ = "durations"
+
+    provider: str = Field(primary_key=True, max_length=40)
+    model: str = Field(primary_key=True, sa_type=Text)  # '' when unknown, kind likewise
+    kind: str = Field(primary_key=True, max_length=10)
+    counts: Any = Field(sa_type=JsonText)
+    learned_at: datetime = Field(sa_type=UtcTime)
+
+
+class ShiftRow(Base, table=True):
+    """Who asks a provider, until when; store/shifts.py. The term is raised with each new owner."""
+
+    __tablename__ = "shifts"
+
+    provider: str = Field(primary_key=True, max_length=40)
+    owner: str = Field(max_length=64)
+    until: datetime = Field(sa_type=UtcTime)
+    term: int = Field(sa_type=BigInteger)
+
+
 class CounterRow(Base, table=True):
     """Numbers that tell a process its memory is stale: name 'subscriptions', raised per change."""
 
@@ -303,3 +329,5 @@ attempts = _table(AttemptRow)
 receipts = _table(ReceiptRow)
 api_keys = _table(ApiKeyRow)
 counters = _table(CounterRow)
+durations = _table(DurationRow)
+shifts = _table(ShiftRow)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
+
+import orjson
 
 TEXT_LIMIT = 16_384
 """Characters kept of one text. The raw body is kept whole, as bytes."""
@@ -11,6 +14,18 @@ TEXT_LIMIT = 16_384
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _DEPTH = 16
 _ITEMS = 200
+
+
+def json_bytes(value: Any) -> bytes:
+    """Compact JSON in UTF-8.
+
+    >>> json_bytes({"seed": 2**70})
+    b'{"seed":1180591620717411303424}'
+    """
+    try:
+        return orjson.dumps(value)
+    except TypeError:  # numbers beyond 64 bits, lone surrogates: both may come from outside
+        return json.dumps(value, separators=(",", ":")).encode()
 
 
 def clean(text: str, limit: int = TEXT_LIMIT) -> str:

@@ -11,7 +11,7 @@ from sqlalchemy import exc
 
 from store.clock import ManualClock, system_clock
 from store.database import hold_sqlite_file, open_database, overtaken, unavailable
-from store.errors import ConflictError, StoreError
+from store.errors import StoreError
 from store.store import Store
 from tests.making import ping, push, tell
 
@@ -75,7 +75,7 @@ def test_postgresql_never_waits_for_ever(postgresql_url: str, engine: str) -> No
     assert settings == {
         "statement_timeout": "10s",
         "lock_timeout": "5s",
-        "idle_in_transaction_session_timeout": "30s",
+        "idle_in_transaction_session_timeout": "4s",
         "TimeZone": "UTC",
         "application_name": "taskbell",
     }
@@ -175,7 +175,7 @@ class Fault(Exception):
         pytest.param(exc.OperationalError("", {}, Fault("40001")), False, True, id="serialization"),
         pytest.param(exc.InterfaceError("", {}, Fault(None)), True, False, id="connection closed"),
         pytest.param(exc.TimeoutError(), True, False, id="no connection free"),
-        pytest.param(exc.IntegrityError("", {}, Fault("23505")), False, False, id="unique key"),
+        pytest.param(exc.IntegrityError("", {}, Fault("23505")), False, True, id="same task"),
         pytest.param(exc.DataError("", {}, Fault("22001")), False, False, id="too long"),
         pytest.param(exc.ProgrammingError("", {}, Fault("42P01")), False, False, id="no table"),
     ],
@@ -184,6 +184,5 @@ def test_what_an_error_means(error: exc.SQLAlchemyError, away: bool, beaten: boo
     assert (unavailable(error), overtaken(error)) == (away, beaten)
 
 
-def test_a_conflict_is_another_process_in_the_way() -> None:
-    assert overtaken(ConflictError("the same task"))
+def test_a_bug_is_no_other_process_in_the_way() -> None:
     assert not overtaken(ValueError("a bug"))

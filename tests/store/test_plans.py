@@ -132,14 +132,15 @@ def watched(store: Store) -> Iterator[list[Statement]]:
 
 
 def plan(store: Store, statement: Statement) -> list[str]:
-    """How the database would go about it, a line a step."""
+    """How the database would go about it for the writer, a line a step."""
     explain = "EXPLAIN " if store.database.postgresql else "EXPLAIN QUERY PLAN "
 
-    def ask(connection: Connection) -> list[str]:
-        rows = connection.exec_driver_sql(explain + statement.text, statement.parameters)
-        return [str(row[-1]) for row in rows]
+    def ask(tx: Tx, statements: Sequence[Statement]) -> list[list[str]]:
+        (one,) = statements
+        rows = tx.connection.exec_driver_sql(explain + one.text, one.parameters)
+        return [[str(row[-1]) for row in rows]]
 
-    return store.read_now(ask)
+    return store.write_now(Operation("explain", ask), statement)
 
 
 _WHOLE = re.compile(

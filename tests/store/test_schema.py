@@ -16,10 +16,11 @@ from sqlalchemy import Connection, inspect
 import store.schema
 from store.database import Database, open_database
 from store.errors import SchemaError, StoreUnavailableError
-from store.schema import HEAD, current_version, migrate
+from store.schema import HEAD, OLDEST, current_version, migrate
 from store.store import Store
 from store.tables import metadata
-from tests.making import push, subscribe, tell
+from tests.making import catch, push, subscribe, tell, told
+from tests.newer import newer_schema
 
 
 @pytest.fixture
@@ -73,15 +74,44 @@ def test_several_processes_may_migrate_at_once(empty_database_url: str) -> None:
         database.dispose()
 
 
-def test_a_newer_schema_is_refused(empty: Database) -> None:
+@pytest.mark.parametrize("oldest", [int(HEAD) + 1, None], ids=["took away", "says nothing"])
+def test_a_schema_that_is_too_new_is_refused(empty: Database, oldest: int | None) -> None:
     migrate(empty)
-    with empty.writer.begin() as connection:
-        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+    newer_schema(empty, oldest=oldest)
 
-    with pytest.raises(SchemaError, match=rf"\(9999\) is newer than this taskbell \({HEAD}\)"):
+    with pytest.raises(SchemaError, match=rf"\(0009\) is newer than this taskbell \({HEAD}\)"):
         migrate(empty)
 
-    assert version(empty) == "9999"
+    assert version(empty) == "0009"
+
+
+def test_a_newer_schema_that_only_added_is_worked_on(empty: Database) -> None:
+    migrate(empty)
+    newer_schema(empty, oldest=int(HEAD))
+
+    assert migrate(empty) == "0009"
+
+    assert version(empty) == "0009"
+    store = Store(empty)
+    subscribe(store)
+    recorded = told(store, push())
+    assert [each.subject for each in catch(store).deliveries] == [recorded.id]
+    store.close()
+
+
+@pytest.mark.parametrize(("oldest", "works"), [("0000", True), (HEAD, False)])
+def test_a_migration_writes_down_which_older_code_works_on_it(
+    empty: Database, monkeypatch: pytest.MonkeyPatch, oldest: str, works: bool
+) -> None:
+    monkeypatch.setattr(store.schema, "OLDEST", oldest)
+    migrate(empty)
+
+    monkeypatch.setattr(store.schema, "HEAD", "0000")
+    if works:
+        assert migrate(empty) == HEAD
+    else:
+        with pytest.raises(SchemaError, match="newer than this taskbell"):
+            migrate(empty)
 
 
 def test_a_migration_that_fails_leaves_nothing_behind(empty: Database) -> None:
@@ -108,7 +138,13 @@ def test_the_newest_script_is_the_version_the_code_needs() -> None:
     migrations = Path(store.schema.__file__).parent / "migrations"
     config.set_main_option("script_location", str(migrations))
 
-    assert ScriptDirectory.from_config(config).get_heads() == [HEAD]
+    scripts = ScriptDirectory.from_config(config)
+
+    assert scripts.get_heads() == [HEAD]
+    assert OLDEST <= HEAD
+    # four digits in their order: versions are compared as they are
+    numbers = [script.revision for script in scripts.walk_revisions()]
+    assert numbers == [f"{number:04}" for number in range(len(numbers), 0, -1)]
 
 
 def test_the_migrations_make_the_tables_of_the_code(empty: Database) -> None:

@@ -1,0 +1,120 @@
+"""Notices between the processes on one PostgreSQL, by LISTEN and NOTIFY: what a commit concerns.
+
+A notice is a hint that saves waiting for the next look (store/rounds.py). Losing one costs a second
+at most, so none is kept or repeated. Behind PgBouncer in transaction mode LISTEN hears nothing, and
+the looks are all there is. SQLite has one process, and nobody to tell.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import secrets
+import select
+import socket
+import threading
+from collections.abc import Callable, Collection, Set
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Connection, text
+
+from store.database import Database, connect_alone
+
+if TYPE_CHECKING:
+    import psycopg
+
+logger = logging.getLogger("taskbell.store")
+
+_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 1.0, 30.0
+_CLOSE_SECONDS = 1.0  # a thread that is still connecting, to a host that is away, is left behind
+
+# the channel of a table, so that installations in two schemas of one database do not hear each other
+_CHANNEL = "'taskbell_' || 'events'::regclass::oid"
+_ANNOUNCE = text(f"SELECT pg_notify({_CHANNEL}, :payload)")
+
+
+class Notices:
+    """Announces to other processes, and hears them once listen() was called; close() at the end.
+
+    heard is called with topics, in a thread of this class.
+    """
+
+    def __init__(self, database: Database, heard: Callable[[Collection[str]], object]) -> None:
+        self._database = database
+        self._heard = heard
+        self._origin = secrets.token_hex(4)
+        self._lost = False
+        self._thread: threading.Thread | None = None
+        self._stop, self._stopped = socket.socketpair()
+
+    def announce(self, connection: Connection, topics: Set[str]) -> None:
+        """Tell the other processes when, and only if, this transaction commits."""
+        if topics and self._database.postgresql:
+            payload = " ".join((self._origin, *sorted(topics)))
+            connection.execute(_ANNOUNCE, {"payload": payload})
+
+    def listen(self) -> None:
+        """Start hearing, in the background: PostgreSQL may still be away."""
+        if self._thread is None and self._database.postgresql:
+            self._thread = threading.Thread(target=self._run, name="taskbell-notices", daemon=True)
+            self._thread.start()
+
+    def close(self) -> None:
+        self._stop.close()
+        if self._thread is not None:
+            self._thread.join(_CLOSE_SECONDS)
+        else:
+            self._stopped.close()
+
+    def _run(self) -> None:
+        import psycopg  # takes 50 ms, which SQLite's users need not wait
+
+        wait = 0.0
+        with self._stopped:
+            while not self._closed_within(wait):
+                try:
+                    self._hear_all()
+                except psycopg.Error as error:
+                    wait = min(2 * wait, _LONGEST_WAIT_SECONDS) if self._lost else _WAIT_SECONDS
+                    self._note(error)
+
+    def _hear_all(self) -> None:
+        """Pass notices on until close(). Raises psycopg.Error when there is no connection."""
+        with contextlib.closing(connect_alone(self._database)) as connection:
+            _subscribe(connection)
+            self._note(None)
+            # psycopg's own waiting wakes up ten times a second
+            news = select.poll()
+            news.register(connection.fileno(), select.POLLIN)
+            news.register(self._stopped, select.POLLIN)
+            while not self._closed_within(0):
+                if topics := self._topics(connection):
+                    self._heard(topics)
+                news.poll()
+
+    def _topics(self, connection: psycopg.Connection[Any]) -> set[str]:
+        topics: set[str] = set()
+        for notice in connection.notifies(timeout=0):
+            origin, *about = notice.payload.split()
+            if origin != self._origin:
+                topics.update(about)
+        return topics
+
+    def _closed_within(self, seconds: float) -> bool:
+        closed = select.poll()
+        closed.register(self._stopped, select.POLLIN)
+        return bool(closed.poll(seconds * 1000))
+
+    def _note(self, error: psycopg.Error | None) -> None:
+        """Log once that the connection is lost, and once that it is back."""
+        if error is not None and not self._lost:
+            reason = str(error).strip().split("\n")[0][:200]
+            logger.warning("no notices from other processes, looking every second: %s", reason)
+        if error is None and self._lost:
+            logger.warning("notices from other processes are back")
+        self._lost = error is not None
+
+
+def _subscribe(connection: psycopg.Connection[Any]) -> None:
+    [channel] = connection.execute(f"SELECT {_CHANNEL}").fetchone() or [""]
+    connection.execute(f'LISTEN "{channel}"'.encode())
