@@ -48,11 +48,12 @@ def make_app(service: Service) -> Starlette:
     """The ASGI app. Its lifespan runs the service's loops, and closes the service at its end."""
     authority = Authority(service.store, service.settings.api_key)
     endpoints = all_endpoints(service)
-    routes = [serve(endpoint, authority) for endpoint in endpoints]
+    routes = []
     if "receive" in service.settings.roles:
-        door = _callback_door(service)
+        door = _callback_door(service)  # first: routes are tried one by one
         routes.append(Route("/callbacks/{provider}/{token}", door.answer, methods=["POST"]))
         routes += _documents(endpoints)
+    routes += [serve(endpoint, authority) for endpoint in endpoints]
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
@@ -169,7 +170,7 @@ def sample_event(clock: Clock) -> Event:
         finished_at=now,
         source=Source.API,
     )
-    row = task_event_row(Change(task, Status.PROCESSING, "task.succeeded"), now)
+    row = task_event_row(Change(task, Status.PROCESSING, "task.succeeded"), task, now)
     return Event(row["id"], row["type"], "/taskbell/minimax", task.id, now, row["body"])
 
 

@@ -27,6 +27,7 @@ LONGEST_BODY = 64 * 1024
 _LONGEST_HEADER = 8 * 1024
 _LONGEST_REASON = 200
 _DNS_SECONDS = 10
+_REMEMBERED_MOST = 10_000  # URLs
 # Node and uvicorn close idle connections after 5 s; a POST that meets that moment is lost
 _KEEPALIVE_SECONDS = 4
 
@@ -62,6 +63,7 @@ class Client:
         self._tls = tls
         self._headers = {"user-agent": user_agent, "accept-encoding": "identity"}
         self._session: aiohttp.ClientSession | None = None
+        self._urls: dict[str, URL] = {}
 
     async def __aenter__(self) -> Self:
         return self
@@ -80,32 +82,47 @@ class Client:
         what the receiver has taken in should not be sent again.
         """
         started = monotonic()
-        self._check_url(request.url)
-        deadline = asyncio.get_running_loop().time() + self._timeout.total_seconds()
-        response = await self._head(request, deadline)
-        body = await _read_body(response, deadline)
-        return Answer(response.status, _headers(response), body, monotonic() - started)
-
-    def _check_url(self, url: str) -> None:
+        url = self._checked(request.url)
+        response = None
+        body = bytearray()
         try:
-            self._guard.check_url(url)
-        except Refused as refused:
-            raise _failure(refused) from None
-
-    async def _head(self, request: Request, deadline: float) -> aiohttp.ClientResponse:
-        headers = {name.lower(): value for name, value in request.headers.items()}
-        try:
-            async with asyncio.timeout_at(deadline):
-                return await self._opened().post(
-                    URL(request.url, encoded=True),  # sent as written
+            async with asyncio.timeout(self._timeout.total_seconds()):
+                response = await self._opened().post(
+                    url,
                     data=request.body,
-                    headers=headers | self._headers,
+                    headers={**request.headers, **self._headers},
                     allow_redirects=False,
                 )
+                await _read_body(response, body)
         except TimeoutError:
-            raise SendFailed(f"timed out after {self._timeout.total_seconds():g} s") from None
+            if response is None:
+                raise SendFailed(f"timed out after {self._timeout.total_seconds():g} s") from None
         except (aiohttp.ClientError, OSError) as error:
-            raise _explain(error) from None  # a traceback of it would quote the URL
+            if response is None:
+                raise _explain(error) from None  # a traceback of it would quote the URL
+        finally:
+            # one that was read to its end is back in the pool already
+            if response is not None and not response.content.at_eof():
+                response.close()
+        answer = bytes(body[:LONGEST_BODY])
+        return Answer(response.status, _headers(response), answer, monotonic() - started)
+
+    def _checked(self, url: str) -> URL:
+        """The URL as written.
+
+        The same text always gets the same verdict; what it resolves to is checked for each
+        connection.
+        """
+        checked = self._urls.get(url)
+        if checked is None:
+            try:
+                self._guard.check_url(url)
+            except Refused as refused:
+                raise _failure(refused) from None
+            if len(self._urls) >= _REMEMBERED_MOST:
+                self._urls.clear()
+            checked = self._urls[url] = URL(url, encoded=True)
+        return checked
 
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
@@ -174,19 +191,11 @@ class _GuardedResolver(AbstractResolver):
         """Nothing is held here."""
 
 
-async def _read_body(response: aiohttp.ClientResponse, deadline: float) -> bytes:
-    body = bytearray()
-    try:
-        async with asyncio.timeout_at(deadline):
-            async for chunk in response.content.iter_any():
-                body += chunk
-                if len(body) >= LONGEST_BODY:
-                    break
-    except (aiohttp.ClientError, OSError):  # TimeoutError is one
-        pass
-    finally:
-        response.close()  # a connection whose answer was read to its end is back in the pool by now
-    return bytes(body[:LONGEST_BODY])
+async def _read_body(response: aiohttp.ClientResponse, body: bytearray) -> None:
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) >= LONGEST_BODY:
+            break
 
 
 def _headers(response: aiohttp.ClientResponse) -> dict[str, str]:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from dispatch.backoff import next_delay
 from dispatch.sending import Sender, Sent
 from dispatch.sink import Event, Result
-from store.claims import Claim, claim
+from store.claims import Claim, claim, first_due
 from store.clock import Clock
-from store.deliveries import Attempt, Delivery, Finished, finish
+from store.deliveries import Attempt, Finished, finish
+from store.errors import StoreError
 from store.outbox import DELIVERIES
+from store.outlet import Delivery, Outlet
 from store.retention import cancel_leftovers
 from store.rounds import LOOK_SECONDS, Rounds
 from store.store import Store
@@ -44,31 +48,65 @@ class Worker:
         self._store = store
         self._sender = sender
         self._schedule = schedule
-        self._lease = attempt_timeout + LEASE_MARGIN
         self._clock = clock
-        self._owner = owner
         self._jitter = jitter
-        self._places = in_flight
+        self._outlet = Outlet(owner, attempt_timeout + LEASE_MARGIN, in_flight, self._take)
+        self._claim = Claim(owner, in_flight, self._outlet.lease, self._outlet)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._quiet = False  # the last claim found nothing
+        self._ahead = timedelta(0)  # of our clock, the store's
         self.rounds = Rounds(store, DELIVERIES, self._look, places=in_flight, logger=logger)
 
-    async def _look(self) -> float:
-        free = self._places - len(self.rounds.under_way)
-        if free <= 0:
-            return LOOK_SECONDS
-        catch = await self._store.write(claim, Claim(self._owner, free, self._lease))
-        for delivery in catch.deliveries:
+    async def run(self) -> None:
+        """Send, until canceled."""
+        self._loop = asyncio.get_running_loop()
+        self._store.attach(self._outlet)
+        await self.rounds.run()
+
+    async def drain(self, seconds: float) -> None:
+        """Let what is under way end, and what is just being handed over; then cut it off."""
+        with contextlib.suppress(StoreError, TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._store.detach()
+        await self.rounds.drain(seconds)
+
+    def _take(self, handed: Sequence[Delivery]) -> None:
+        """In the writer's thread: deliveries that are ours since their transaction's commit."""
+        assert self._loop is not None  # noqa: S101 - attached by run() only
+        with contextlib.suppress(RuntimeError):  # the loop is closed: their leases will run out
+            self._loop.call_soon_threadsafe(self._start, handed)
+
+    def _start(self, deliveries: Sequence[Delivery]) -> None:
+        for delivery in deliveries:
             self.rounds.start(self._deliver(delivery), delivery.id)
+
+    async def _look(self) -> float:
+        if self._quiet:
+            wait = self._until(await self._store.read(first_due))
+            if wait > 0:
+                return wait
+        catch = await self._store.write(claim, self._claim)
+        self._quiet = not catch.deliveries
+        self._ahead = catch.now - self._clock()
+        self._start(catch.deliveries)
         if catch.leftovers:
             canceled = await self._store.write(cancel_leftovers, _LEFTOVERS)
             if canceled > 0:
                 return 0
-        if catch.next_due is None:
+        return self._until(catch.next_due)
+
+    def _until(self, due: datetime | None) -> float:
+        """Seconds until something is due, by the store's clock."""
+        if due is None:
             return LOOK_SECONDS
-        return (catch.next_due - self._clock()).total_seconds()
+        return (due - self._clock() - self._ahead).total_seconds()
 
     async def _deliver(self, delivery: Delivery) -> None:
-        sent = await self._sender.send(_event(delivery), delivery.subscription)
-        await self._store.write(finish, self._judged(delivery, sent))
+        try:
+            sent = await self._sender.send(_event(delivery), delivery.subscription)
+            await self._store.write(finish, self._judged(delivery, sent))
+        finally:
+            self._outlet.release(1)
 
     def _judged(self, delivery: Delivery, sent: Sent) -> Finished:
         outcome, answer = sent.outcome, sent.answer
@@ -79,19 +117,7 @@ class Worker:
             retry_in = next_delay(
                 self._schedule, delivery.failures + 1, self._jitter, outcome.retry_after
             )
-        logger.log(
-            logging.DEBUG if delivered else logging.INFO,
-            "attempt",
-            extra={
-                "delivery": delivery.id,
-                "event": delivery.event_id,
-                "subscription": delivery.subscription.id,
-                "attempt": delivery.attempt,
-                "result": outcome.result,
-                "reason": outcome.reason,
-                "milliseconds": int(sent.duration.total_seconds() * 1000),
-            },
-        )
+        _log(delivery, sent)
         return Finished(
             delivery=delivery,
             attempt=Attempt(
@@ -106,6 +132,25 @@ class Worker:
             retry_in=retry_in,
             refused=outcome.reason if refused else None,
         )
+
+
+def _log(delivery: Delivery, sent: Sent) -> None:
+    level = logging.DEBUG if sent.outcome.result is Result.DELIVERED else logging.INFO
+    if not logger.isEnabledFor(level):
+        return
+    logger.log(
+        level,
+        "attempt",
+        extra={
+            "delivery": delivery.id,
+            "event": delivery.event_id,
+            "subscription": delivery.subscription.id,
+            "attempt": delivery.attempt,
+            "result": sent.outcome.result,
+            "reason": sent.outcome.reason,
+            "milliseconds": int(sent.duration.total_seconds() * 1000),
+        },
+    )
 
 
 def _event(delivery: Delivery) -> Event:

@@ -12,46 +12,64 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, Select, and_, func, or_, select, text, tuple_, union_all
+from sqlalchemy import (
+    Connection,
+    Row,
+    Select,
+    and_,
+    bindparam,
+    or_,
+    select,
+    text,
+    tuple_,
+    union_all,
+)
 
+from store.among import among
 from store.database import CLAIM_LOCK
-from store.deliveries import Delivery, announce_dead
+from store.deliveries import announce_dead
+from store.handover import IN_FLIGHT, in_flight
 from store.matching import Subscription
+from store.outlet import Delivery, Outlet
 from store.tables import deliveries, events, subscriptions, tasks, word
 from store.writer import Operation, Tx
 
-DEFAULT_MAX_IN_FLIGHT = 32
 PARKED_AFTER = 5
 """A delivery whose claims were never finished this often crashes its sender: it is buried."""
 
 _SUBSCRIPTIONS_A_CLAIM = 64
 _LOOK_AGAIN = timedelta(milliseconds=250)
-_IN_FLIGHT = word("in_flight")
-_OPEN = (word("pending"), _IN_FLIGHT)
+_OPEN = (word("pending"), IN_FLIGHT)
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Who sends, how many deliveries it can take, and for how long it holds them."""
+    """Who sends, how many deliveries it can take, and for how long it holds them.
+
+    outlet: its places are taken, so that no more than limit are.
+    """
 
     owner: str
     limit: int
     lease: timedelta
+    outlet: Outlet | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Catch:
-    """What a claim found; next_due is when to look again at the latest, if anything waits.
+    """What a claim found, at what time; next_due is when to look again, if anything waits.
 
     leftovers: something is still owed to a deleted or disabled subscription, to be canceled.
     """
 
     deliveries: tuple[Delivery, ...]
     next_due: datetime | None
+    now: datetime
     leftovers: bool = False
 
 
 def _claim(tx: Tx, claims: Sequence[Claim]) -> list[Catch]:
+    _park(tx)  # before the lock: it may take the events' lock, which goes first
     tx.database.lock(tx.connection, CLAIM_LOCK)
     return [_claim_one(tx, claim) for claim in claims]
 
@@ -61,7 +79,6 @@ claim: Operation[Claim, Catch] = Operation("claim", _claim, order=9)
 
 def _claim_one(tx: Tx, wish: Claim) -> Catch:
     waiting = waiting_subscriptions(tx)
-    _park(tx)
     active = [
         (tx.subscriptions[sid], at)
         for sid, at in waiting
@@ -69,9 +86,12 @@ def _claim_one(tx: Tx, wish: Claim) -> Catch:
     ]
     due = [subscription for subscription, at in active if at <= tx.now]
     turns = _turns(tx, due)
-    shares = _shares(tx, due, turns, wish.limit)
-    ids = _pick(tx, shares, wish.limit)
+    limit = tx.reserve(wish.outlet, wish.limit) if wish.outlet else wish.limit
+    ids = _pick(tx, _shares(tx, due, turns, limit), limit)
     taken = _lease(tx, ids, wish) if ids else ()
+    if wish.outlet:
+        tx.give_back(wish.outlet, limit - len(taken))
+        wish.outlet.behind = _behind(tx) if due else ()
     looks = [at for _, at in active if at > tx.now]
     looks += [turn.at if turn.ready == 0 else tx.now for turn in turns.values()]
     if len(due) > len(turns):
@@ -80,13 +100,20 @@ def _claim_one(tx: Tx, wish: Claim) -> Catch:
     leftovers = any(
         sid not in tx.subscriptions or tx.subscriptions[sid].disabled_reason for sid, _ in waiting
     )
-    return Catch(taken, min(looks, default=None), leftovers)
+    return Catch(taken, min(looks, default=None), tx.now, leftovers)
+
+
+def _behind(tx: Tx) -> set[str]:
+    """The subscriptions of which this claim left something that is due."""
+    known = tx.subscriptions
+    waiting = {sid for sid, at in waiting_subscriptions(tx) if at <= tx.now}
+    return {sid for sid in waiting if sid in known and known[sid].active}
 
 
 def _release(tx: Tx, items: Sequence[None]) -> list[None]:
     tx.connection.execute(
         deliveries.update()
-        .where(deliveries.c.status == _IN_FLIGHT, deliveries.c.due_at > tx.now)
+        .where(deliveries.c.status == IN_FLIGHT, deliveries.c.due_at > tx.now)
         .values(due_at=tx.now)
     )
     tx.connection.execute(
@@ -128,12 +155,17 @@ def waiting_subscriptions(tx: Tx) -> list[tuple[str, datetime]]:
     return sorted(rows, key=lambda row: row[1])
 
 
+def first_due(connection: Connection) -> datetime | None:
+    """When something is first to be sent, or a lease to be ended: all that an idle look asks."""
+    return min((row.due for row in connection.execute(_WAITING)), default=None)
+
+
 def _park(tx: Tx) -> None:
     """Bury what five claims could not finish."""
     rows = tx.connection.execute(
         deliveries.update()
         .where(
-            deliveries.c.status == _IN_FLIGHT,
+            deliveries.c.status == IN_FLIGHT,
             deliveries.c.due_at <= tx.now,
             deliveries.c.claims >= PARKED_AFTER,
         )
@@ -157,15 +189,10 @@ def _shares(
     """
     if not due:
         return []
-    rows = tx.connection.execute(
-        select(deliveries.c.subscription_id, func.count())
-        .where(deliveries.c.status == _IN_FLIGHT, deliveries.c.due_at > tx.now)
-        .group_by(deliveries.c.subscription_id)
-    )
-    flying = {row[0]: int(row[1]) for row in rows}
+    flying = in_flight(tx)
     room = {
         s.id: min(
-            (s.max_in_flight or DEFAULT_MAX_IN_FLIGHT) - flying.get(s.id, 0),
+            s.places - flying.get(s.id, 0),
             turns[s.id].ready if s.id in turns else limit,
         )
         for s in due
@@ -273,7 +300,7 @@ def _next_of(subscription_id: str, limit: int, now: datetime) -> Select[Any]:
             other.c.id != deliveries.c.id,
             other.c.status.in_(_OPEN),
             or_(
-                and_(other.c.status == _IN_FLIGHT, other.c.due_at > now),
+                and_(other.c.status == IN_FLIGHT, other.c.due_at > now),
                 and_(
                     other.c.due_at <= now,
                     tuple_(other.c.task_version, other.c.id)
@@ -313,35 +340,43 @@ def _take_turns(tx: Tx, shares: Sequence[tuple[Subscription, int]], picked: Sequ
 
 
 def _lease(tx: Tx, ids: list[str], wish: Claim) -> tuple[Delivery, ...]:
-    rows = tx.connection.execute(
-        deliveries.update()
-        # still due: another process may have finished one whose lease had run out
-        .where(deliveries.c.id.in_(ids), deliveries.c.due_at <= tx.now)
-        .values(
-            status="in_flight",
-            due_at=tx.now + wish.lease,
-            owner=wish.owner,
-            fence=deliveries.c.fence + 1,
-            attempts=deliveries.c.attempts + 1,
-            claims=deliveries.c.claims + 1,
-        )
-        .returning(
-            deliveries.c.id,
-            deliveries.c.event_id,
-            deliveries.c.subscription_id,
-            deliveries.c.fence,
-            deliveries.c.attempts,
-            deliveries.c.failures,
-        )
-    ).all()
-    bodies = {
-        row.id: row
-        for row in tx.connection.execute(
-            select(events).where(events.c.id.in_({row.event_id for row in rows}))
-        )
-    }
+    terms = {"ids": ids, "now": tx.now, "until": tx.now + wish.lease, "sender": wish.owner}
+    rows = tx.connection.execute(_LEASE, terms).all()
+    of = {"ids": {row.event_id for row in rows}}
+    bodies: dict[str, Row[Any]] = {row.id: row for row in tx.connection.execute(_BODIES, of)}
     found = [_delivery(row, bodies[row.event_id], tx.subscriptions) for row in rows]
     return tuple(sorted(found, key=lambda delivery: delivery.id))
+
+
+_LEASE = (
+    deliveries.update()
+    # still due: another process may have finished one whose lease had run out
+    .where(among(deliveries.c.id, "ids"), deliveries.c.due_at <= bindparam("now"))
+    .values(
+        status="in_flight",
+        due_at=bindparam("until"),
+        owner=bindparam("sender"),
+        fence=deliveries.c.fence + 1,
+        attempts=deliveries.c.attempts + 1,
+        claims=deliveries.c.claims + 1,
+    )
+    .returning(
+        deliveries.c.id,
+        deliveries.c.event_id,
+        deliveries.c.subscription_id,
+        deliveries.c.fence,
+        deliveries.c.attempts,
+        deliveries.c.failures,
+    )
+)
+_BODIES: Select[Any] = select(
+    events.c.id,
+    events.c.type,
+    events.c.provider,
+    events.c.subject,
+    events.c.created_at,
+    events.c.body,
+).where(among(events.c.id, "ids"))
 
 
 def _delivery(row: Row[Any], event: Row[Any], known: Mapping[str, Subscription]) -> Delivery:

@@ -10,12 +10,14 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, bindparam, select
 
+from store.bulk import Bulk
 from store.errors import ConflictError, NotFoundError, StoreError
 from store.ids import new_id
-from store.matching import Subscription, interested
+from store.matching import interested
 from store.outbox import DELIVERIES, delivery_row, event_row, insert_events
+from store.outlet import Delivery
 from store.subscriptions import disable
-from store.tables import attempts, deliveries, events, subscriptions
+from store.tables import attempts, deliveries, events, subscriptions, word
 from store.text import clean
 from store.writer import Operation, Tx
 
@@ -23,23 +25,6 @@ FAILING_FOR = timedelta(days=5)
 """Nothing but failures for this long disables a subscription."""
 
 _ANSWER_KEPT = 2_048
-
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """A claimed delivery with all that its sink needs."""
-
-    id: str
-    fence: int
-    attempt: int  # from 1: this one
-    failures: int
-    subscription: Subscription
-    event_id: str
-    event_type: str
-    provider: str | None
-    subject: str
-    event_time: datetime
-    body: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,29 +55,37 @@ class Finished:
 
 def _finish(tx: Tx, items: Sequence[Finished]) -> list[None]:
     held = _still_held(tx, items)
-    tx.connection.execute(_FINISH, [_finish_values(item, tx.now) for item in items])
-    tx.connection.execute(attempts.insert(), [_attempt_row(item) for item in items])
+    _FINISH.run(tx.connection, [_finish_values(item, tx.now) for item in items])
+    _INSERT_ATTEMPTS.run(tx.connection, [_attempt_row(item) for item in items])
     buried = [item for item in items if not item.delivered and item.retry_in is None]
     announce_dead(tx, [i.delivery.id for i in buried if i.delivery.id in held and not i.refused])
     _watch_health(tx, items)
-    tx.wake(DELIVERIES)  # a place in flight is free, and the next of the same task may go
+    behind = tx.outlet.behind if tx.outlet else None
+    if behind is None or any(item.delivery.subscription.id in behind for item in items):
+        # a place in flight is free, and the next of the same task may go
+        tx.wake(DELIVERIES, here_only=True)
     return [None] * len(items)
 
 
 finish: Operation[Finished, None] = Operation("finish", _finish, order=2)
 
-_FINISH = (
+_FINISH = Bulk(
     deliveries.update()
     .where(deliveries.c.id == bindparam("delivery"), deliveries.c.fence == bindparam("held_fence"))
-    .where(deliveries.c.status == "in_flight")
+    .where(deliveries.c.status == word("in_flight"))
     .values(
         status=bindparam("status_now"),
         due_at=bindparam("due"),
         failures=deliveries.c.failures + bindparam("failed"),
-        claims=0,
+        claims=word(0),
         last_error=bindparam("trouble"),
         finished_at=bindparam("over"),
     )
+)
+_INSERT_ATTEMPTS = Bulk(
+    attempts.insert(),
+    *("id", "delivery_id", "number", "started_at", "duration_ms", "result", "status_code"),
+    *("error", "answer"),
 )
 
 

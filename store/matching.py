@@ -13,6 +13,7 @@ from store.events import Interest, wants
 from store.tables import counters, subscriptions
 
 COUNTER = "subscriptions"
+DEFAULT_MAX_IN_FLIGHT = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,11 @@ class Subscription:
     created_at: datetime
     updated_at: datetime
     deleted_at: datetime | None
+
+    @property
+    def places(self) -> int:
+        """How many of its deliveries may be in flight."""
+        return self.max_in_flight or DEFAULT_MAX_IN_FLIGHT
 
 
 def subscription_from_row(row: Row[Any]) -> Subscription:

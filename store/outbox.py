@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from store.bulk import Bulk
 from store.database import EVENTS_LOCK
-from store.events import Change, rfc3339, task_json
+from store.events import Change, Task, rfc3339, task_json
+from store.handover import hand_over
 from store.ids import new_id
 from store.tables import deliveries, events
+from store.text import json_bytes
 from store.writer import Tx
 
 DELIVERIES = "deliveries"
@@ -23,28 +25,43 @@ def insert_events(
     """Write events so that their cursors follow the commits, and the deliveries they are owed."""
     if event_rows:
         tx.database.lock(tx.connection, EVENTS_LOCK)
-        tx.connection.execute(events.insert(), event_rows)
+        _INSERT_EVENTS.run(tx.connection, event_rows)
     if delivery_rows:
-        tx.connection.execute(deliveries.insert(), delivery_rows)
-        tx.wake(DELIVERIES)
+        if not hand_over(tx, event_rows, delivery_rows):
+            tx.wake(DELIVERIES)
+        _INSERT_DELIVERIES.run(tx.connection, delivery_rows)
 
 
-def task_event_row(change: Change, now: datetime) -> dict[str, Any]:
-    """An event about a task, its body exactly as every subscriber will get it."""
+_INSERT_EVENTS = Bulk(
+    events.insert(),
+    *("id", "type", "provider", "task_id", "subject", "version", "created_at", "body"),
+)
+_INSERT_DELIVERIES = Bulk(
+    deliveries.insert(),
+    *("id", "event_id", "subscription_id", "task_id", "task_version", "status", "due_at"),
+    *("owner", "fence", "attempts", "failures", "claims", "created_at"),
+)
+
+
+def task_event_row(change: Change, task: Task, now: datetime) -> dict[str, Any]:
+    """An event about a task, its body exactly as every subscriber will get it.
+
+    task: as it is written, which may say more than the change (the way it was found).
+    """
     data = {
-        "task": task_json(change.task),
+        "task": task_json(task),
         "previous_status": change.previous,
-        "source": change.task.source,
+        "source": task.source,
         "late": change.late,
     }
     return event_row(
         str(change.event_type),
         data,
         now,
-        subject=change.task.id,
-        provider=change.task.provider,
-        task_id=change.task.id,
-        version=change.task.version,
+        subject=task.id,
+        provider=task.provider,
+        task_id=task.id,
+        version=task.version,
     )
 
 
@@ -68,7 +85,7 @@ def event_row(
         "subject": subject,
         "version": version,
         "created_at": now,
-        "body": json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode(),
+        "body": json_bytes(body),
     }
 
 
@@ -82,6 +99,7 @@ def delivery_row(event: Mapping[str, Any], subscription_id: str, now: datetime) 
         "task_version": event["version"],
         "status": "pending",
         "due_at": now,
+        "owner": None,
         "fence": 0,
         "attempts": 0,
         "failures": 0,

@@ -15,7 +15,9 @@ from typing import Any
 
 from sqlalchemy import bindparam, select
 
-from store.errors import ConflictError
+from store.among import among
+from store.bulk import Bulk
+from store.durations import Ending, learn, model_of
 from store.events import (
     Change,
     Kind,
@@ -25,12 +27,13 @@ from store.events import (
     TaskUpdate,
     Verdict,
     advance,
+    changed,
     judge,
 )
 from store.ids import new_id
 from store.matching import interested
 from store.outbox import delivery_row, insert_events, task_event_row
-from store.rows import clean_update, new_task_row, task_from_row, task_state
+from store.rows import TASK_STATE, clean_update, new_task_row, task_from_row, task_state
 from store.tables import receipts, tasks
 from store.text import clean, clean_json
 from store.writer import Operation, Tx
@@ -39,6 +42,8 @@ logger = logging.getLogger("taskbell.store")
 
 POLLS = "polls"
 """The topic: a task may be due for a question."""
+
+_SOON = timedelta(seconds=1)  # pollers look that often anyway
 
 HELD_FOR = timedelta(minutes=2)
 """How long an unsigned ending waits for a provider that cannot be reached."""
@@ -78,7 +83,8 @@ class Report:
     trusted: the provider itself vouches for it (a query's answer, a valid signature). hold: an
     ending must wait until the provider was asked, and so must a task nobody registered.
     registration: None means an unknown task is not created. ask_in: the next question about the
-    task, if it is still open afterwards; None leaves the plan as it is.
+    task, if it is still open afterwards; None leaves the plan as it is. unseen: the time since an
+    answer that found the task open; None: not known.
     """
 
     provider: str
@@ -91,6 +97,7 @@ class Report:
     receipt: Receipt | None = None
     polled: Polled | None = None
     ask_in: timedelta | None = None
+    unseen: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,12 +137,9 @@ class _TaskBook:
             self._read(provider, sorted(named[provider]))
 
     def _read(self, provider: str, provider_task_ids: list[str]) -> None:
-        query = (
-            select(tasks)
-            .where(tasks.c.provider == provider, tasks.c.provider_task_id.in_(provider_task_ids))
-            .order_by(tasks.c.id)
-        )
-        for row in self._tx.connection.execute(self._tx.database.locked(query)):
+        query = self._tx.database.locked(_FIND_TASKS)
+        which = {"provider": provider, "ids": provider_task_ids}
+        for row in self._tx.connection.execute(query, which):
             self._known[provider, row.provider_task_id] = task_from_row(row)
 
     def get(self, key: tuple[str, str]) -> Task | None:
@@ -149,29 +153,36 @@ class _TaskBook:
             self._new[key] = task
 
     def save(self) -> None:
-        if self._new:
-            rows = [new_task_row(task) for task in self._new.values()]
-            inserted = self._tx.database.insert_missing(self._tx.connection, tasks, rows, "id")
-            if len(inserted) != len(rows):
-                # another process registered one of them a moment ago: the writer tries again, singly
-                raise ConflictError("the task was registered by another process at the same time")
-        if self._changed:
-            self._tx.connection.execute(
-                _UPDATE_TASK,
-                [{"task": task.id, **task_state(task)} for task in self._changed.values()],
-            )
+        # a task that another process registers at this moment breaks a unique key: the writer then
+        # tries again, and finds it
+        _INSERT_TASKS.run(self._tx.connection, [new_task_row(task) for task in self._new.values()])
+        _UPDATE_TASKS.run(
+            self._tx.connection,
+            [{"task": task.id, **task_state(task)} for task in self._changed.values()],
+        )
 
 
-_UPDATE_TASK = (
+_FIND_TASKS = (
+    select(tasks)
+    .where(
+        tasks.c.provider == bindparam("provider"),
+        among(tasks.c.provider_task_id, "ids"),
+    )
+    .order_by(tasks.c.id)
+)
+_INSERT_TASKS = Bulk(
+    tasks.insert(), *TASK_STATE, "id", "provider", "provider_task_id", "created_at"
+)
+_UPDATE_TASKS = Bulk(
     tasks.update()
     .where(tasks.c.id == bindparam("task"))
-    .values({column: bindparam(column) for column in (
-        "family", "kind", "model", "status", "provider_status", "progress", "outputs", "error",
-        "usage", "metadata", "version", "updated_at", "finished_at", "deadline_at", "source",
-        "confirmed", "expect_push", "rescued_by_poll", "next_poll_at", "hint", "hint_at", "polls",
-        "poll_failures", "poll_fence", "token_id", "poll_claims",
-    )})
-)  # fmt: skip
+    .values({column: bindparam(column) for column in TASK_STATE})
+)
+_INSERT_RECEIPTS = Bulk(
+    receipts.insert(),
+    *("id", "provider", "token_id", "provider_task_id", "task_id", "received_at", "verdict"),
+    "raw",
+)
 
 
 class _Written:
@@ -182,16 +193,22 @@ class _Written:
         self._events: list[dict[str, Any]] = []
         self._deliveries: list[dict[str, Any]] = []
         self._receipts: list[dict[str, Any]] = []
+        self._endings: list[Ending] = []
 
-    def event(self, change: Change) -> str:
-        task = change.task
-        event = task_event_row(change, self._tx.now)
+    def event(self, change: Change, task: Task) -> str:
+        event = task_event_row(change, task, self._tx.now)
         self._events.append(event)
         for subscription in interested(
             self._tx.subscriptions, event["type"], task.provider, task.metadata
         ):
             self._deliveries.append(delivery_row(event, subscription.id, self._tx.now))
         return str(event["id"])
+
+    def ending(self, task: Task, report: Report) -> None:
+        """Learn how long a task took. task: as it was before."""
+        ending = _ending(task, report, self._tx.now)
+        if ending:
+            self._endings.append(ending)
 
     def receipt(self, report: Report, verdict: Verdict, task: Task | None) -> None:
         if report.receipt:
@@ -208,16 +225,12 @@ class _Written:
 
     def save(self) -> None:
         insert_events(self._tx, self._events, self._deliveries)
-        if self._receipts:
-            self._tx.connection.execute(receipts.insert(), self._receipts)
+        _INSERT_RECEIPTS.run(self._tx.connection, self._receipts)
+        learn(self._tx, self._endings)  # under the events lock: an ending is an event
 
 
 def _take(tx: Tx, book: _TaskBook, written: _Written, report: Report) -> Recorded:
-    report = replace(
-        report,
-        update=clean_update(report.update),
-        registration=_clean_registration(report.registration),
-    )
+    update = clean_update(report.update)
     known = book.get((report.provider, report.provider_task_id))
     task = known or _new_task(report, tx.now)
     if task is None:
@@ -226,22 +239,19 @@ def _take(tx: Tx, book: _TaskBook, written: _Written, report: Report) -> Recorde
     if report.source is Source.API and report.registration:
         task = _adopted(task, report.registration)
     if _must_wait(task, report):
-        recorded = _hold(tx, book, task, report, created=known is None)
+        recorded = _hold(tx, book, task, report, update, created=known is None)
     else:
-        recorded = _move(tx, book, written, task, report, created=known is None)
+        recorded = _move(tx, book, written, task, report, update, created=known is None)
     written.receipt(report, recorded.verdict, recorded.task)
     return recorded
 
 
-def _clean_registration(start: Registration | None) -> Registration | None:
+def _cleaned(start: Registration) -> dict[str, Any]:
     """Callers' texts may hold what the event's body or PostgreSQL cannot, as providers' may."""
-    if start is None:
-        return None
-    return replace(
-        start,
-        model=clean(start.model, 200) if start.model else None,
-        metadata=clean_json(start.metadata),
-    )
+    return {
+        "model": clean(start.model, 200) if start.model else None,
+        "metadata": clean_json(start.metadata),
+    }
 
 
 def _must_wait(task: Task, report: Report) -> bool:
@@ -253,9 +263,11 @@ def _must_wait(task: Task, report: Report) -> bool:
     return report.update.status.final and judge(task, report.update.status) is Verdict.RECORDED
 
 
-def _hold(tx: Tx, book: _TaskBook, task: Task, report: Report, *, created: bool) -> Recorded:
+def _hold(
+    tx: Tx, book: _TaskBook, task: Task, report: Report, update: TaskUpdate, *, created: bool
+) -> Recorded:
     """Keep an unsigned ending aside and make the task due: the provider will be asked."""
-    hint = report.update if report.update.status.final else task.hint
+    hint = update if update.status.final else task.hint
     held = replace(
         task,
         hint=hint,
@@ -275,68 +287,98 @@ def _hold(tx: Tx, book: _TaskBook, task: Task, report: Report, *, created: bool)
 
 
 def _move(
-    tx: Tx, book: _TaskBook, written: _Written, task: Task, report: Report, *, created: bool
+    tx: Tx,
+    book: _TaskBook,
+    written: _Written,
+    task: Task,
+    report: Report,
+    update: TaskUpdate,
+    *,
+    created: bool,
 ) -> Recorded:
-    verdict = judge(task, report.update.status)
-    change = advance(
-        task, report.update, source=report.source, confirmed=report.trusted, now=tx.now
-    )
+    verdict = judge(task, update.status)
+    change = advance(task, update, source=report.source, confirmed=report.trusted, now=tx.now)
     if verdict is Verdict.CONTRADICTION:
         logger.warning(
             "task %s ended as %s, now %s says %s: kept as a receipt",
             task.id,
             task.status,
             report.source,
-            report.update.status,
+            update.status,
         )
-    if change and report.source is Source.POLL:
-        change = replace(change, task=_credited(change.task, task))
-    moved = _planned(change.task if change else task, report, tx.now)
+    moved = change.task if change else task
+    credit = _credit(moved, task) if change and report.source is Source.POLL else {}
+    moved = _with(moved, credit | _plan(moved, report, tx.now))
     if created or moved != book.get((task.provider, task.provider_task_id)):
         book.put(moved)
-    if moved.next_poll_at is not None:
+    if moved.next_poll_at is not None and moved.next_poll_at - tx.now < _SOON:
         tx.wake(POLLS)
-    event_id = None
-    if change and change.event_type:
-        event_id = written.event(replace(change, task=moved))
+    if change and moved.status is Status.SUCCEEDED and not created:
+        written.ending(task, report)
+    event_id = written.event(change, moved) if change and change.event_type else None
     return Recorded(verdict, moved, created, event_id)
 
 
-def _credited(moved: Task, before: Task) -> Task:
+def _ending(task: Task, report: Report, now: datetime) -> Ending | None:
+    """Between which ages it ended; None when that is not known, or nobody vouches for it."""
+    if not report.trusted or task.version == 0:
+        return None
+    pushed_at = now if report.source is Source.PUSH else task.hint_at
+    by = ((pushed_at or now) - task.created_at).total_seconds()
+    if pushed_at:
+        return Ending(model_of(task), by, by)
+    if report.unseen is None:
+        return None
+    return Ending(model_of(task), max(by - report.unseen.total_seconds(), 0.0), by)
+
+
+def _with(task: Task, changes: Mapping[str, Any]) -> Task:
+    """The task with these fields; itself when it has them already (a copy is not cheap)."""
+    if all(getattr(task, name) == value for name, value in changes.items()):
+        return task
+    return changed(task, changes)
+
+
+def _credit(moved: Task, before: Task) -> dict[str, Any]:
     """A poll found it: was that a push confirmed, or a push that never came?"""
     if not moved.status.final:
-        return moved
+        return {}
     if before.hint is not None:
-        return replace(moved, source=Source.PUSH)
-    return replace(moved, rescued_by_poll=before.expect_push)
+        return {"source": Source.PUSH}
+    return {"rescued_by_poll": before.expect_push}
 
 
-def _planned(task: Task, report: Report, now: datetime) -> Task:
-    """The task with its next question set, and the claim behind this report released."""
+def _plan(task: Task, report: Report, now: datetime) -> dict[str, Any]:
+    """What a report changes about asking: the claim behind it released, the next question set."""
+    plan: dict[str, Any] = {}
     if report.source is Source.PUSH and not task.status.final:
-        token_id = report.receipt.token_id if report.receipt else task.token_id
-        task = replace(task, expect_push=True, token_id=token_id)
+        plan["expect_push"] = True
+        plan["token_id"] = report.receipt.token_id if report.receipt else task.token_id
     mine = report.polled is not None and report.polled.fence == task.poll_fence
     if mine:
-        # a new fence: whoever else still holds the old claim releases nothing
-        task = replace(
-            task,
-            polls=task.polls + 1,
-            poll_failures=0,
-            poll_claims=0,
-            poll_fence=task.poll_fence + 1,
-            hint_at=now if task.hint else None,  # the provider is within reach
-        )
+        plan |= {
+            "polls": task.polls + 1,
+            "poll_failures": 0,
+            "poll_claims": 0,
+            # a new fence: whoever else still holds the old claim releases nothing
+            "poll_fence": task.poll_fence + 1,
+            "hint_at": now if task.hint else None,  # the provider is within reach
+        }
+    plan["next_poll_at"] = _next_question(task, report, mine, now)
+    return plan
+
+
+def _next_question(task: Task, report: Report, mine: bool, now: datetime) -> datetime | None:
     if task.status.final:
-        return replace(task, next_poll_at=None)
+        return None
     if report.ask_in is None or (report.polled and not mine):
-        return task
+        return task.next_poll_at
     if task.hint is not None and not report.polled:
-        return task  # due already
+        return task.next_poll_at  # due already
     at = now + report.ask_in
     if task.status is not Status.TIMED_OUT and now < task.deadline_at:
-        at = min(at, task.deadline_at)  # one question right at the deadline
-    return replace(task, next_poll_at=at)
+        return min(at, task.deadline_at)  # one question right at the deadline
+    return at
 
 
 def _new_task(report: Report, now: datetime) -> Task | None:
@@ -351,9 +393,8 @@ def _new_task(report: Report, now: datetime) -> Task | None:
         updated_at=now,
         deadline_at=now + start.timeout,
         kind=start.kind,
-        model=start.model,
         family=start.family,
-        metadata=start.metadata,
+        **_cleaned(start),
         expect_push=start.expect_push,
         source=report.source,
     )
@@ -361,13 +402,14 @@ def _new_task(report: Report, now: datetime) -> Task | None:
 
 def _adopted(task: Task, start: Registration) -> Task:
     """A task that a push made known first takes what its registration adds."""
+    told = _cleaned(start)
     return replace(
         task,
         deadline_at=task.created_at + start.timeout if task.version == 0 else task.deadline_at,
         kind=task.kind or start.kind,
-        model=task.model or start.model,
+        model=task.model or told["model"],
         family=task.family or start.family,
-        metadata=task.metadata or start.metadata,
+        metadata=task.metadata or told["metadata"],
     )
 
 
@@ -403,7 +445,7 @@ class Unread:
 def _keep_unread(tx: Tx, items: Sequence[Unread]) -> list[None]:
     """Keep them, and ask the provider at once about the open tasks their tokens pushed before."""
     rows = [receipt_row(item.provider, item.receipt, Verdict.UNREADABLE, tx.now) for item in items]
-    tx.connection.execute(receipts.insert(), rows)
+    _INSERT_RECEIPTS.run(tx.connection, rows)
     token_ids = {item.receipt.token_id for item in items}
     tx.connection.execute(
         tasks.update()

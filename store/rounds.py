@@ -21,8 +21,8 @@ _BREATH_SECONDS = 0.02
 class Rounds:
     """look claims what is due, hands it to start(), and answers how long to rest, in seconds.
 
-    topic: what the store wakes us for. places: how much may be under way, when look goes by that;
-    without it every end of a piece of work wakes the next look.
+    topic: what the store wakes us for. places: how much may be under way, when look goes by that:
+    then the end of what took the last one wakes the next look.
     Neither an error of a look nor of some piece of work ends the loop: what was claimed is due
     again when its lease runs out.
     """
@@ -93,7 +93,7 @@ class Rounds:
             self._logger.exception("a piece of work failed", extra={"about": about})
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        full = self._places is None or len(self.under_way) >= self._places
+        full = self._places is not None and len(self.under_way) >= self._places
         self.under_way.discard(task)
         if full:
             self._news.set()  # the wake-up from its commit came while the place was still taken

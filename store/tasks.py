@@ -5,22 +5,30 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache
+from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
+    CompoundSelect,
     Connection,
+    Select,
     and_,
     bindparam,
     case,
     func,
+    literal,
+    null,
     select,
     text,
     union_all,
 )
 
+from store.bulk import Bulk
 from store.events import Source, Status, Task, TaskUpdate, Verdict
 from store.records import POLLS, Report, record
 from store.rows import task_from_row
+from store.shifts import take
 from store.tables import UNENDED, receipts, tasks, word
 from store.text import clean
 from store.writer import Operation, Tx
@@ -30,24 +38,72 @@ PARKED_AFTER = 5
 
 
 @dataclass(frozen=True, slots=True)
+class Agenda:
+    """When something is first to be done: questions, by provider, and time-outs.
+
+    unverified: about tasks that only an unsigned push has named.
+    """
+
+    verified: Mapping[str, datetime]
+    unverified: Mapping[str, datetime]
+    deadline: datetime | None
+
+
+def read_agenda(connection: Connection, providers: Sequence[str]) -> Agenda:
+    """One small look at the ends of a few indexes: an idle poller asks no more than that."""
+    found: tuple[dict[str, datetime], dict[str, datetime]] = {}, {}
+    deadline = None
+    for provider, verified, at in connection.execute(_firsts(tuple(providers))):
+        if provider is None:
+            deadline = at
+        elif at is not None:
+            found[1 - verified][provider] = at
+    return Agenda(*found, deadline)
+
+
+_FIRST_DEADLINE = select(
+    null().label("provider"), word(1).label("verified"), func.min(tasks.c.deadline_at).label("at")
+).where(text(UNENDED))
+
+
+@cache  # the same each second; to put it together takes longer than to ask
+def _firsts(providers: tuple[str, ...]) -> CompoundSelect[Any]:
+    dues = [_first_due(name, verified) for name in providers for verified in (True, False)]
+    return union_all(_FIRST_DEADLINE, *dues)
+
+
+def _first_due(provider: str, verified: bool) -> Select[Any]:
+    return select(
+        literal(provider).label("provider"),
+        word(int(verified)).label("verified"),
+        func.min(tasks.c.next_poll_at).label("at"),
+    ).where(*_waiting(provider, verified))
+
+
+@dataclass(frozen=True, slots=True)
 class PollClaim:
     """Who asks, and how many tasks of each provider it can take.
 
-    unverified: of these providers, how many tasks that only an unsigned push has named.
+    unverified: of these providers, how many tasks that only an unsigned push has named. shifts: of
+    which providers a shift is to be taken or prolonged, for `shift` from now; where another process
+    has it, nothing is claimed.
     """
 
     owner: str
     wanted: Mapping[str, int]
     unverified: Mapping[str, int]
     lease: timedelta
+    shifts: frozenset[str] = frozenset()
+    shift: timedelta = timedelta(0)
 
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """Tasks to ask about, leased; and when the next one is due, if any is known."""
+    """Tasks to ask about, leased; the terms of the shifts that were got; the store's time."""
 
     tasks: tuple[Task, ...]
-    next_due: datetime | None
+    terms: Mapping[str, int]
+    now: datetime
 
 
 def _claim_due(tx: Tx, claims: Sequence[PollClaim]) -> list[Claimed]:
@@ -58,30 +114,14 @@ claim_due: Operation[PollClaim, Claimed] = Operation("claim_due", _claim_due)
 
 
 def _claim_one(tx: Tx, claim: PollClaim) -> Claimed:
+    terms = take(tx, claim.owner, claim.shifts, claim.shift)
+    not_ours = claim.shifts - terms.keys()
     ids: list[str] = []
     for verified, wanted in ((True, claim.wanted), (False, claim.unverified)):
-        for provider in _providers_due(tx, wanted, verified):
-            ids.extend(_lock_due(tx, provider, wanted[provider], verified))
-    found = _lease(tx, ids, claim) if ids else ()
-    return Claimed(found, _next_due(tx.connection, claim.wanted))
-
-
-def _providers_due(tx: Tx, wanted: Mapping[str, int], verified: bool) -> list[str]:
-    """One small look at the index, so that an idle poller asks no more than that."""
-    names = [name for name, limit in wanted.items() if limit > 0]
-    if not names:
-        return []
-    firsts = union_all(
-        *(
-            select(
-                bindparam(None, name, unique=True).label("provider"),
-                func.min(tasks.c.next_poll_at).label("due"),
-            ).where(*_waiting(name, verified))
-            for name in names
-        )
-    ).subquery()
-    rows = tx.connection.execute(select(firsts.c.provider).where(firsts.c.due <= tx.now))
-    return list(rows.scalars())
+        for provider, limit in wanted.items():
+            if limit > 0 and provider not in not_ours:
+                ids.extend(_lock_due(tx, provider, limit, verified))
+    return Claimed(_lease(tx, ids, claim) if ids else (), terms, tx.now)
 
 
 def _waiting(provider: str, verified: bool) -> list[ColumnElement[bool]]:
@@ -125,26 +165,12 @@ def _lease(tx: Tx, ids: list[str], claim: PollClaim) -> tuple[Task, ...]:
     return tuple(task for task in claimed if task.poll_claims <= PARKED_AFTER)
 
 
-def _next_due(connection: Connection, wanted: Mapping[str, int]) -> datetime | None:
-    names = list(wanted)
-    if not names:
-        return None
-    dues = [
-        select(func.min(tasks.c.next_poll_at).label("due")).where(*_waiting(name, True))
-        for name in names
-    ]
-    soonest = union_all(*dues).subquery()
-    due: datetime | None = connection.execute(
-        select(func.min(soonest.c.due, type_=tasks.c.next_poll_at.type))
-    ).scalar()
-    return due
-
-
 @dataclass(frozen=True, slots=True)
 class Later:
     """A question that brought no news: when to ask again (None: never), and what went wrong.
 
-    failed counts against the task; reached says that the provider answered at all.
+    failed counts against the task; reached says that the provider answered at all. asked: False
+    when the question was not put after all.
     """
 
     task_id: str
@@ -153,11 +179,12 @@ class Later:
     failed: bool = False
     error: str | None = None
     reached: bool = True
+    asked: bool = True
 
 
 _TIME = tasks.c.next_poll_at.type
 _AT = bindparam("at", type_=_TIME)
-_RESCHEDULE = (
+_RESCHEDULE = Bulk(
     tasks.update()
     .where(tasks.c.id == bindparam("task"), tasks.c.poll_fence == bindparam("held_fence"))
     .values(
@@ -173,9 +200,9 @@ _RESCHEDULE = (
             ),
             else_=_AT,
         ),
-        polls=tasks.c.polls + 1,
-        poll_claims=0,
-        poll_failures=bindparam("again") * (tasks.c.poll_failures + 1),
+        polls=tasks.c.polls + bindparam("questions"),
+        poll_claims=word(0),
+        poll_failures=(tasks.c.poll_failures + word(1)) * bindparam("again"),
         poll_error=bindparam("trouble"),
         # a held ending waits for a provider that is out of reach, from its last answer on
         hint_at=case(
@@ -189,21 +216,20 @@ _RESCHEDULE = (
 
 
 def _reschedule(tx: Tx, items: Sequence[Later]) -> list[None]:
-    tx.connection.execute(
-        _RESCHEDULE,
-        [
-            {
-                "task": item.task_id,
-                "held_fence": item.fence,
-                "at": tx.now + item.ask_in if item.ask_in is not None else None,
-                "at_present": tx.now,
-                "reached_at": tx.now if item.reached else None,
-                "again": int(item.failed),
-                "trouble": clean(item.error, 500) if item.error else None,
-            }
-            for item in sorted(items, key=lambda item: item.task_id)
-        ],
-    )
+    rows = [
+        {
+            "task": item.task_id,
+            "held_fence": item.fence,
+            "at": tx.now + item.ask_in if item.ask_in is not None else None,
+            "at_present": tx.now,
+            "reached_at": tx.now if item.reached else None,
+            "questions": int(item.asked),
+            "again": int(item.failed),
+            "trouble": clean(item.error, 500) if item.error else None,
+        }
+        for item in sorted(items, key=lambda item: item.task_id)
+    ]
+    _RESCHEDULE.run(tx.connection, rows)
     return [None] * len(items)
 
 

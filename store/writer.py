@@ -6,14 +6,15 @@ commit is shared by everybody who waited for it.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from sqlalchemy import Connection
 
@@ -21,6 +22,7 @@ from store.clock import Clock
 from store.database import Database, overtaken, translated
 from store.errors import StoreError, StoreUnavailableError
 from store.matching import COUNTER, Subscription, SubscriptionBook
+from store.outlet import Delivery, Outlet
 from store.tables import counters
 
 logger = logging.getLogger("taskbell.store")
@@ -31,19 +33,26 @@ Answer = TypeVar("Answer")
 BATCH = 512
 WAITING = 20_000
 TRIES = 3
-"""Of one write that other processes got in the way of."""
+"""Of a transaction that other processes got in the way of."""
 
 
 @dataclass(slots=True)
 class Tx:
-    """What an operation works with: the open transaction, its time, and whom to wake after it."""
+    """What an operation works with: the open transaction, its time, and whom to wake after it.
+
+    handed: deliveries that the outlet, the dispatcher of this process, gets after the commit.
+    """
 
     connection: Connection
     database: Database
     now: datetime
     book: SubscriptionBook
+    outlet: Outlet | None = None
+    handed: list[Delivery] = field(default_factory=list)
     topics: set[str] = field(default_factory=set)
+    news: set[str] = field(default_factory=set)
     _subscriptions: Mapping[str, Subscription] | None = None
+    _reserved: list[tuple[Outlet, int]] = field(default_factory=list)
 
     @property
     def subscriptions(self) -> Mapping[str, Subscription]:
@@ -60,9 +69,30 @@ class Tx:
         self.book.forget()
         self._subscriptions = None
 
-    def wake(self, topic: str) -> None:
-        """Tell the listeners of a topic once the transaction is committed."""
+    def wake(self, topic: str, *, here_only: bool = False) -> None:
+        """Tell the listeners of a topic once the transaction is committed.
+
+        here_only: those of this process, which can do what is to be done.
+        """
         self.topics.add(topic)
+        if not here_only:
+            self.news.add(topic)
+
+    def reserve(self, outlet: Outlet, wanted: int) -> int:
+        """Take up to so many of an outlet's places; a rollback gives them back."""
+        granted = outlet.reserve(wanted)
+        self._reserved.append((outlet, granted))
+        return granted
+
+    def give_back(self, outlet: Outlet, places: int) -> None:
+        """Of those that were reserved."""
+        outlet.release(places)
+        self._reserved.append((outlet, -places))
+
+    def undone(self) -> None:
+        """The transaction was rolled back."""
+        for outlet, places in self._reserved:
+            outlet.release(places)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,25 +109,48 @@ class Operation(Generic[Item, Answer]):
     order: int = 0
 
 
+class Caller(Protocol):
+    """Who waits for an operation; a concurrent Future is one. Called in the writer's thread."""
+
+    def set_running_or_notify_cancel(self) -> bool:
+        """False when nobody waits any more: it is left out."""
+
+    def set_result(self, result: Any, /) -> None:
+        """It is done, and durable."""
+
+    def set_exception(self, exception: BaseException, /) -> None:
+        """It is not done."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Job:
     operation: Operation[Any, Any]
     item: Any
-    future: Future[Any]
+    caller: Caller
 
 
 class Writer:
     """Owns the write connection. submit() from any thread; close() finishes what is waiting."""
 
     def __init__(
-        self, database: Database, clock: Clock, committed: Callable[[set[str]], None]
+        self,
+        database: Database,
+        clock: Clock,
+        announce: Callable[[Connection, set[str]], None],
+        committed: Callable[[set[str]], None],
     ) -> None:
-        """After each transaction, its futures resolved, `committed` gets the topics to wake."""
+        """At the end of each transaction `announce` gets the topics that other processes look after.
+
+        After it, its futures resolved, `committed` gets all topics to wake.
+        """
         self._database = database
         self._clock = clock
+        self._announce = announce
         self._committed = committed
         self._book = SubscriptionBook()
-        self._jobs: queue.Queue[_Job | None] = queue.Queue(WAITING)
+        self.outlet: Outlet | None = None
+        """The dispatcher of this process, if it has one."""
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._closed = False
         self._door = threading.Lock()  # so that nothing is put in behind the end
         self._thread = threading.Thread(target=self._work, name="taskbell-writer", daemon=True)
@@ -106,14 +159,17 @@ class Writer:
     def submit(self, operation: Operation[Item, Answer], item: Item) -> Future[Answer]:
         """Have an operation done. Raises StoreUnavailableError when too much is waiting."""
         future: Future[Answer] = Future()
+        self.put(operation, item, future)
+        return future
+
+    def put(self, operation: Operation[Item, Any], item: Item, caller: Caller) -> None:
+        """The same for whoever brings a caller of its own."""
         with self._door:
             if self._closed:
                 raise StoreUnavailableError("the store is closed")
-            try:
-                self._jobs.put_nowait(_Job(operation, item, future))
-            except queue.Full:
-                raise StoreUnavailableError("too many writes are waiting") from None
-        return future
+            if self._jobs.qsize() >= WAITING:
+                raise StoreUnavailableError("too many writes are waiting")
+            self._jobs.put(_Job(operation, item, caller))
 
     def close(self) -> None:
         with self._door:
@@ -125,7 +181,7 @@ class Writer:
     def _work(self) -> None:
         while (batch := self._next_batch()) is not None:
             # a caller who gave up before its turn cancelled the future: that write is left out
-            wanted = [job for job in batch if job.future.set_running_or_notify_cancel()]
+            wanted = [job for job in batch if job.caller.set_running_or_notify_cancel()]
             if wanted:
                 self._committed(self._run(wanted))
 
@@ -148,15 +204,15 @@ class Writer:
     def _run(self, batch: list[_Job], tries: int = TRIES) -> set[str]:
         """Do a batch and resolve its futures; the topics to wake."""
         try:
-            answers, topics = self._transaction(batch)
+            answers, tx = self._transaction(batch)
         except StoreUnavailableError as error:
             self._book.forget()  # it may have read what was then rolled back
             _fail(batch, error)
         except Exception as error:  # noqa: BLE001 - one bad row must fail alone, whatever it raises
             self._book.forget()
+            if tries > 1 and overtaken(error):
+                return self._run(batch, tries - 1)
             if len(batch) == 1:
-                if tries > 1 and overtaken(error):
-                    return self._run(batch, tries - 1)
                 _fail(batch, error)
                 return set()
             logger.warning(
@@ -166,30 +222,42 @@ class Writer:
             )
             return set().union(*(self._run([job]) for job in batch))
         else:
+            if tx.outlet and tx.handed:
+                tx.outlet.take(tx.handed)
             for job, answer in answers:
                 if isinstance(answer, StoreError):
-                    job.future.set_exception(answer)
+                    job.caller.set_exception(answer)
                 else:
-                    job.future.set_result(answer)
-            return topics
+                    job.caller.set_result(answer)
+            return tx.topics
         return set()
 
-    def _transaction(self, batch: list[_Job]) -> tuple[list[tuple[_Job, Any]], set[str]]:
+    def _transaction(self, batch: list[_Job]) -> tuple[list[tuple[_Job, Any]], Tx]:
         groups: dict[str, list[_Job]] = {}
         for job in batch:
             groups.setdefault(job.operation.name, []).append(job)
         answers: list[tuple[_Job, Any]] = []
-        with translated(), self._database.writer.begin() as connection:
-            tx = Tx(connection, self._database, self._now(connection), self._book)
+        with translated(), self._begun() as tx:
             for jobs in sorted(groups.values(), key=lambda jobs: jobs[0].operation.order):
                 results = jobs[0].operation.run(tx, [job.item for job in jobs])
                 answers.extend(zip(jobs, results, strict=True))
-        return answers, tx.topics
+            self._announce(tx.connection, tx.news)
+        return answers, tx
 
-    def _now(self, connection: Connection) -> datetime:
-        return self._database.now(connection, self._clock)
+    @contextlib.contextmanager
+    def _begun(self) -> Iterator[Tx]:
+        tx = None
+        try:
+            with self._database.writer.begin() as connection:
+                now = self._database.now(connection, self._clock)
+                tx = Tx(connection, self._database, now, self._book, self.outlet)
+                yield tx
+        except BaseException:
+            if tx:
+                tx.undone()
+            raise
 
 
 def _fail(batch: list[_Job], error: BaseException) -> None:
     for job in batch:
-        job.future.set_exception(error)
+        job.caller.set_exception(error)

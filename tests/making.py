@@ -62,6 +62,7 @@ def poll(
     provider: str = "minimax",
     fence: int | None = None,
     ask_in: timedelta | None = ASK_IN,
+    unseen: timedelta | None = None,
     **details: Any,
 ) -> Report:
     """A provider's answer to a question. fence: of the claim behind it."""
@@ -72,6 +73,7 @@ def poll(
         source=Source.POLL,
         polled=None if fence is None else Polled(fence),
         ask_in=ask_in,
+        unseen=unseen,
     )
 
 

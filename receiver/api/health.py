@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from receiver.endpoint import Call, Endpoint, Reply
 from receiver.models import HealthView
 from receiver.problems import Problem, store_away
-from store.errors import StoreUnavailableError
-from store.schema import HEAD, current_version
+from store.errors import SchemaError, StoreUnavailableError
+from store.schema import usable
 from store.store import Store
 
 
@@ -45,9 +45,11 @@ class HealthApi:
         if self.draining():
             raise Problem(503, "shutting down")
         try:
-            version = await self.store.read(current_version)
+            fits = await self.store.read(usable)
         except StoreUnavailableError:
             raise store_away() from None
-        if version != HEAD:
-            raise Problem(503, "the database's schema is not this version's")
+        except SchemaError:
+            fits = False
+        if not fits:
+            raise Problem(503, "the database's schema is not one that this version works on")
         return Reply(200, HealthView(status="ok"))

@@ -83,7 +83,7 @@ class Scene:
     async def look(self) -> None:
         """Claim what is due, and let the attempts end."""
         await self.worker.rounds.once()
-        await self.worker.rounds.drain(10)
+        await self.worker.drain(10)
 
     async def pass_time(self, seconds: float) -> None:
         self.clock.advance(seconds=seconds)
@@ -121,11 +121,11 @@ async def opened(scene: Scene) -> AsyncIterator[Scene]:
 @contextlib.asynccontextmanager
 async def running(scene: Scene) -> AsyncIterator[None]:
     """The worker by itself, as in a process; at the end it drains."""
-    run = asyncio.create_task(scene.worker.rounds.run())
+    run = asyncio.create_task(scene.worker.run())
     yield
     run.cancel()
     await asyncio.wait([run])
-    await scene.worker.rounds.drain(10)
+    await scene.worker.drain(10)
 
 
 async def until(true: Callable[[], bool]) -> None:
@@ -596,11 +596,11 @@ class TestStopping:
         scene.subscribe(hook.url)
         scene.happen()
         hook.free.clear()
-        run = asyncio.create_task(scene.worker.rounds.run())
+        run = asyncio.create_task(scene.worker.run())
         await hook.wait_for(1)
 
         run.cancel()
-        draining = asyncio.create_task(scene.worker.rounds.drain(10))
+        draining = asyncio.create_task(scene.worker.drain(10))
         await asyncio.sleep(0.02)
         hook.free.set()
         await draining
@@ -616,13 +616,13 @@ class TestStopping:
             scene.subscribe(hook.url)
             scene.happen()
             held.hold()
-            run = asyncio.create_task(scene.worker.rounds.run())
+            run = asyncio.create_task(scene.worker.run())
             await asyncio.to_thread(held.reached.wait, 10)  # the claim's transaction has begun
 
             run.cancel()
             await asyncio.wait([run])
             held.go_on.set()
-            await scene.worker.rounds.drain(10)
+            await scene.worker.drain(10)
 
             assert len(hook.taken) == 1
             assert scene.delivery()["status"] == "delivered"
@@ -636,7 +636,7 @@ class TestStopping:
         hook.free.clear()
         await scene.worker.rounds.once()
         await hook.wait_for(1)
-        await scene.worker.rounds.drain(0)  # as when the process is told to hurry
+        await scene.worker.drain(0)  # as when the process is told to hurry
         hook.free.set()
 
         lease = (TIMEOUT + LEASE_MARGIN).total_seconds()

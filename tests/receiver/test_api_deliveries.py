@@ -7,7 +7,8 @@ import pytest
 
 from store.claims import Claim, claim
 from store.clock import ManualClock
-from store.deliveries import Attempt, Delivery, Finished, finish
+from store.deliveries import Attempt, Finished, finish
+from store.outlet import Delivery
 from store.tables import deliveries
 from tests.app import AWAY, Taskbell, good, minimax, problem, running
 

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from store import deliveries as operations
 from store import subscriptions
 from store.claims import (
-    DEFAULT_MAX_IN_FLIGHT,
     PARKED_AFTER,
     Catch,
     after_turns,
@@ -24,11 +23,12 @@ from store.claims import (
 )
 from store.clock import ManualClock
 from store.database import open_database
-from store.deliveries import Attempt, Delivery, Finished, finish, get_delivery
+from store.deliveries import Attempt, Finished, finish, get_delivery
 from store.eventlog import list_events
 from store.events import Status
-from store.matching import Subscription
+from store.matching import DEFAULT_MAX_IN_FLIGHT, Subscription
 from store.outbox import delivery_row, event_row
+from store.outlet import Delivery
 from store.records import record
 from store.store import Store
 from store.tables import deliveries, events
@@ -179,10 +179,10 @@ class TestLeases:
 
 
 class TestLookingAgain:
-    def test_nothing_waits_so_nothing_is_due(self, store: Store) -> None:
+    def test_nothing_waits_so_nothing_is_due(self, store: Store, clock: ManualClock) -> None:
         subscribe(store)
 
-        assert catch(store) == Catch((), None)
+        assert catch(store) == Catch((), None, clock())
 
     def test_the_next_retry_is_when_to_look(self, store: Store, clock: ManualClock) -> None:
         subscribe(store)
@@ -190,7 +190,7 @@ class TestLookingAgain:
         (delivery,) = catch(store).deliveries
         store.write_now(finish, finished(delivery, delivered=False, retry_in=RETRY_IN))
 
-        assert catch(store) == Catch((), clock() + RETRY_IN)
+        assert catch(store) == Catch((), clock() + RETRY_IN, clock())
 
     def test_the_end_of_a_lease_is_when_to_look(self, store: Store, clock: ManualClock) -> None:
         subscribe(store)
@@ -204,7 +204,7 @@ class TestLookingAgain:
         owe(store, 2)
         finish_all(store, catch(store))
 
-        assert catch(store) == Catch((), clock() + timedelta(seconds=0.5))
+        assert catch(store) == Catch((), clock() + timedelta(seconds=0.5), clock())
 
     def test_a_full_subscription_makes_nobody_look_all_the_time(
         self, store: Store, clock: ManualClock
@@ -502,15 +502,15 @@ class TestSwitchedOff:
         edit_active(store, subscription, True)
         resumed = catch(store)
 
-        assert paused == Catch((), None)
+        assert paused == Catch((), None, clock())
         assert len(resumed.deliveries) == 2
 
-    def test_a_deleted_subscription_is_sent_nothing(self, store: Store) -> None:
+    def test_a_deleted_subscription_is_sent_nothing(self, store: Store, clock: ManualClock) -> None:
         subscription = subscribe(store)
         tell(store, push())
         store.write_now(subscriptions.delete, subscription.id)
 
-        assert catch(store) == Catch((), None, leftovers=True)
+        assert catch(store) == Catch((), None, clock(), leftovers=True)
 
 
 def edit_active(store: Store, subscription: Subscription, active: bool) -> None:

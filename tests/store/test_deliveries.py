@@ -13,7 +13,6 @@ from store import subscriptions
 from store.clock import ManualClock
 from store.deliveries import (
     Attempt,
-    Delivery,
     DeliveryView,
     Finished,
     Replay,
@@ -28,6 +27,7 @@ from store.eventlog import get_event
 from store.events import Status
 from store.matching import Subscription
 from store.outbox import DELIVERIES
+from store.outlet import Delivery
 from store.records import Registration
 from store.retention import cancel_leftovers
 from store.store import Store

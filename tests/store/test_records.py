@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from store import subscriptions
 from store.clock import ManualClock
+from store.durations import Durations, Ending, Model, known_durations
 from store.eventlog import list_events
 from store.events import Failure, Kind, Output, Source, Status, TaskUpdate, Verdict
 from store.outbox import DELIVERIES
@@ -335,7 +336,7 @@ class TestDeliveries:
         subscribe(store)
         tell(store, push("t3", Status.SUCCEEDED))
 
-        assert heard == ["polls", "deliveries"]
+        assert heard == ["deliveries"]
 
 
 class TestHeldPushes:
@@ -566,6 +567,68 @@ class TestCredit:
             *("task.processing", "task.timed_out", "task.succeeded"),
         ]
         assert [body["data"]["late"] for body in bodies] == [False, False, True]
+
+
+class TestLearning:
+    """What recorded endings teach about how long a model takes."""
+
+    @pytest.mark.parametrize(
+        ("report", "learned"),
+        [
+            pytest.param(push(trusted=True), (80, 80), id="a signed push: the moment"),
+            pytest.param(push(trusted=False), None, id="an unsigned one: nothing"),
+            pytest.param(poll(), None, id="a poll when nobody knows when it was last open"),
+            pytest.param(poll(unseen=timedelta(seconds=5)), (75, 80), id="a poll: since the last"),
+            pytest.param(
+                poll(status=Status.FAILED, unseen=timedelta(seconds=5)), None, id="a failure"
+            ),
+        ],
+    )
+    def test_an_ending_teaches_what_is_known_of_its_time(
+        self,
+        store: Store,
+        clock: ManualClock,
+        report: Report,
+        learned: tuple[float, float] | None,
+    ) -> None:
+        tell(store, registered(model="hailuo", kind=Kind.VIDEO))
+        clock.advance(seconds=80)
+
+        tell(store, report)
+        tell(store, report)
+
+        model = Model("minimax", "hailuo", "video")
+        ending = [Ending(model, *learned)] if learned else []
+        known = store.read_now(known_durations)
+        assert known.get(model, Durations()).counts == pytest.approx(
+            Durations().taught(ending).counts, abs=0.001
+        )
+
+    def test_a_push_that_the_provider_confirmed_tells_the_moment_it_came(
+        self, store: Store, clock: ManualClock
+    ) -> None:
+        tell(store, registered())
+        clock.advance(seconds=80)
+        tell(store, push(hold=True))
+        clock.advance(seconds=30)
+
+        tell(store, poll())
+
+        assert _ages(store) == Durations().taught([Ending(_UNNAMED, 80, 80)]).counts
+
+    def test_a_task_known_only_by_its_last_push_teaches_nothing(self, store: Store) -> None:
+        tell(store, push(trusted=True))
+        tell(store, push("t2", hold=True))
+        tell(store, poll("t2"))
+
+        assert store.read_now(known_durations) == {}
+
+
+_UNNAMED = Model("minimax", "", "")
+
+
+def _ages(store: Store) -> tuple[float, ...]:
+    return store.read_now(known_durations)[_UNNAMED].counts
 
 
 class TestThePlan:

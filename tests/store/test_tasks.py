@@ -20,6 +20,7 @@ from store.store import Store
 from store.tables import receipts, tasks
 from store.tasks import (
     PARKED_AFTER,
+    Agenda,
     Claimed,
     Later,
     Overdue,
@@ -29,10 +30,11 @@ from store.tasks import (
     expire,
     get_task,
     list_tasks,
+    read_agenda,
     refute,
     reschedule,
 )
-from tests.making import LEASE, poll, push, registered, rows, tell, told
+from tests.making import LEASE, TIMEOUT, poll, push, registered, rows, tell, told
 
 NOW = timedelta(0)
 MINUTE = timedelta(minutes=1)
@@ -111,17 +113,29 @@ class TestClaiming:
     def test_a_provider_nobody_asked_for_is_left_alone(self, store: Store) -> None:
         told(store, registered(provider="other", ask_in=NOW))
 
-        assert claim(store) == Claimed((), None)
-        assert store.write_now(claim_due, PollClaim("poller", {}, {}, LEASE)) == Claimed((), None)
+        assert claim(store).tasks == ()
+        assert store.write_now(claim_due, PollClaim("poller", {}, {}, LEASE)).tasks == ()
 
-    def test_a_claim_says_when_the_next_task_is_due(self, store: Store, clock: ManualClock) -> None:
-        assert claim(store).next_due is None
-        told(store, registered("later", ask_in=MINUTE))
-        due = claim(store).next_due
-        told(store, registered("sooner", ask_in=timedelta(seconds=5)))
+    def test_a_claim_tells_the_stores_time(self, store: Store, clock: ManualClock) -> None:
+        assert claim(store).now == clock()
 
-        assert due == clock() + MINUTE
-        assert claim(store).next_due == clock() + timedelta(seconds=5)
+    def test_nothing_is_claimed_where_another_process_has_the_shift(
+        self, store: Store, clock: ManualClock
+    ) -> None:
+        for provider in ("minimax", "atlascloud"):
+            told(store, registered(provider=provider, ask_in=NOW))
+        both = {"minimax": 5, "atlascloud": 5}
+        store.write_now(claim_due, PollClaim("one", {}, {}, LEASE, frozenset({"minimax"}), MINUTE))
+
+        wish = PollClaim("other", both, both, LEASE, frozenset(both), MINUTE)
+        first = store.write_now(claim_due, wish)
+        clock.advance(seconds=60)
+        second = store.write_now(claim_due, wish)
+
+        assert [task.provider for task in first.tasks] == ["atlascloud"]
+        assert first.terms == {"atlascloud": 1}
+        assert "minimax" in [task.provider for task in second.tasks]
+        assert second.terms == {"atlascloud": 1, "minimax": 2}
 
     def test_tasks_only_a_push_named_have_a_budget_of_their_own(self, store: Store) -> None:
         for number in range(4):
@@ -159,6 +173,37 @@ class TestClaiming:
             store.write_now(reschedule, Later(task.id, claimed.poll_fence, NOW))
 
         assert stored(store, task).polls == 3 * PARKED_AFTER
+
+
+class TestAgenda:
+    def agenda(self, store: Store) -> Agenda:
+        return store.read_now(read_agenda, ["minimax", "atlascloud"])
+
+    def test_an_empty_store_has_none(self, store: Store) -> None:
+        assert self.agenda(store) == Agenda({}, {}, None)
+        assert store.read_now(read_agenda, []) == Agenda({}, {}, None)
+
+    def test_it_says_when_what_is_first_due(self, store: Store, clock: ManualClock) -> None:
+        told(store, registered("later", ask_in=MINUTE))
+        told(store, registered("sooner", ask_in=timedelta(seconds=5)))
+        told(store, registered("elsewhere", provider="other", ask_in=NOW))
+        told(store, push("named", hold=True, provider="atlascloud"))
+
+        assert self.agenda(store) == Agenda(
+            verified={"minimax": clock() + timedelta(seconds=5)},
+            unverified={"atlascloud": clock()},
+            deadline=clock() + TIMEOUT,
+        )
+
+    def test_what_has_ended_or_timed_out_has_no_deadline(
+        self, store: Store, clock: ManualClock
+    ) -> None:
+        told(store, push("ended"))
+        told(store, registered("out", timeout=timedelta(seconds=1), ask_in=NOW))
+        clock.advance(seconds=60)
+        store.write_now(expire, Overdue(100, GRACE, ASKABLE, MINUTE))
+
+        assert self.agenda(store) == Agenda({"minimax": clock() + MINUTE}, {}, None)
 
 
 class TestTwoProcesses:
