@@ -13,6 +13,7 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Protocol
 from urllib.parse import urlsplit
 
 import httpx
@@ -23,7 +24,7 @@ from dispatch.client import Client
 from dispatch.guard import Guard
 from dispatch.sending import Sender
 from dispatch.worker import IN_FLIGHT, Worker
-from receiver.asking import HttpAsker, make_client
+from receiver.asking import HttpAsker
 from receiver.budget import Health, RateLimiter
 from receiver.poller import Line, Poller
 from receiver.provider import Provider, providers
@@ -33,7 +34,6 @@ from store.database import Database
 from store.errors import StoreError
 from store.events import Kind
 from store.retention import Prune, prune
-from store.rounds import Rounds
 from store.store import Store
 from store.vault import Vault
 
@@ -51,6 +51,16 @@ Monotonic = Callable[[], float]
 Sleep = Callable[[float], Awaitable[None]]
 
 
+class Loop(Protocol):
+    """What a role does all the time."""
+
+    async def run(self) -> None:
+        """Until canceled."""
+
+    async def drain(self, seconds: float) -> None:
+        """Let what is under way end; then cut it off."""
+
+
 @dataclass(slots=True)
 class Service:
     """The parts that the HTTP face needs, and the loops of this process's roles."""
@@ -63,10 +73,9 @@ class Service:
     sender: Sender
     words: UnknownWords
     askers: dict[str, HttpAsker]
-    loops: list[Rounds] = field(default_factory=list)
+    loops: list[Loop] = field(default_factory=list)
     draining: bool = False
     _client: Client | None = None
-    _http: list[httpx.AsyncClient] = field(default_factory=list)
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -87,8 +96,8 @@ class Service:
     async def close(self) -> None:
         if self._client is not None:
             await self._client.close()
-        for client in self._http:
-            await client.aclose()
+        for asker in self.askers.values():
+            await asker.close()
         await asyncio.to_thread(self.store.close)
 
     async def _tidy(self) -> None:
@@ -123,9 +132,6 @@ def make_service(
     client = Client(
         guard, timeout=settings.attempt_timeout, limit=IN_FLIGHT + 16, user_agent=USER_AGENT
     )
-    http = {
-        name: _provider_client(chosen, transport) for name, chosen in settings.providers.items()
-    }
     store = Store(database, clock)
     service = Service(
         settings=settings,
@@ -135,15 +141,16 @@ def make_service(
         guard=guard,
         sender=Sender(client, vault, clock),
         words=UnknownWords(),
-        askers={name: HttpAsker(each, clock) for name, each in http.items()},
+        askers={
+            name: _asker(chosen, clock, transport) for name, chosen in settings.providers.items()
+        },
         _client=client,
-        _http=list(http.values()),
     )
     owner = f"{socket.gethostname()[:32]}:{os.getpid()}:{secrets.token_hex(4)}"
     if "poll" in settings.roles:
-        service.loops.append(_poller(service, owner, jitter, monotonic, sleep).rounds)
+        service.loops.append(_poller(service, owner, jitter, monotonic, sleep))
     if "dispatch" in settings.roles:
-        service.loops.append(_worker(service, owner, jitter).rounds)
+        service.loops.append(_worker(service, owner, jitter))
     return service
 
 
@@ -167,12 +174,13 @@ def timeout_of(settings: Settings, kind: Kind | None) -> timedelta:
     return settings.task_timeout_image if kind is Kind.IMAGE else settings.task_timeout_video
 
 
-def _provider_client(
-    chosen: ProviderSettings, transport: httpx.AsyncBaseTransport | None
-) -> httpx.AsyncClient:
-    return make_client(
+def _asker(
+    chosen: ProviderSettings, clock: Clock, transport: httpx.AsyncBaseTransport | None
+) -> HttpAsker:
+    return HttpAsker(
         chosen.base_url,
         chosen.api_key,
+        clock,
         user_agent=USER_AGENT,
         concurrency=chosen.concurrency,
         transport=transport,

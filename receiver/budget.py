@@ -9,17 +9,23 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
-SOON_SECONDS = 0.25
+SOON_SECONDS = 0.5  # longer than it takes to look for work, also when the machine is busy
+_GRAIN_SECONDS = 0.01
 _FIRST_DELAY = timedelta(seconds=1)
 _LONGEST_DELAY = timedelta(seconds=60)
 _LONGEST_RETRY_AFTER = timedelta(minutes=10)
+
+
+class ShiftOver(Exception):
+    """This process may start no more requests to the provider: another one asks it now."""
 
 
 class RateLimiter:
     """Spaces the starts of questions evenly, and holds down how many run at once.
 
     Any second sees at most the given number of starts (a fraction counts as one more), even when
-    the event loop was held up: starts are spaced from one to the next, not on a timetable.
+    the event loop was held up. A start that came late by up to 10 ms, as timers do, is made up
+    for by the next ones; the spacing is a hundredth wider, so that the second still holds.
     """
 
     def __init__(
@@ -31,8 +37,9 @@ class RateLimiter:
     ) -> None:
         if not 0 < requests_per_second < math.inf or concurrency < 1:
             raise ValueError("a budget needs a rate above 0 and room for one question")
-        # a hair more than exact, or rounding lets an eleventh start into a second of ten
-        self._spacing = (1 + 1e-6) / requests_per_second
+        # n + 1 starts take at least n spacings less one grain: see to it that with n + 1 above the
+        # rate this is more than a second, by a hair, because floats are rounded
+        self._spacing = (1 + _GRAIN_SECONDS) * (1 + 1e-6) / requests_per_second
         self._concurrency = concurrency
         self.monotonic = monotonic
         self._sleep = sleep
@@ -40,21 +47,29 @@ class RateLimiter:
         self._turnstile = asyncio.Lock()
         self._next_start = -math.inf
         self._quiet_until = -math.inf
+        self._shift_ends = math.inf
+        self._ends = _Counted()
         self._waiting = 0
         self._running = 0
 
     def free(self) -> int:
-        """How many more questions could start within the next 250 ms.
+        """How many more questions could start within the next half second.
 
-        Counts questions from the moment they enter slot(): enter first, then ask again.
+        Places count that are free, and as many more as became free in the last half second. Counts
+        questions from the moment they enter slot(): enter first, then ask again.
         """
         now = self.monotonic()
-        start = max(now, self._next_start, self._quiet_until)
+        start = self._first_start(now)
         if start > now + SOON_SECONDS:
             return 0
         starts = math.floor((now + SOON_SECONDS - start) / self._spacing) + 1
-        places = self._concurrency - self._running
+        places = self._concurrency - self._running + self._ends.lately(now)
         return max(0, min(starts, places) - self._waiting)
+
+    def room_in(self) -> float:
+        """Seconds until the rate lets a question start within half a second."""
+        now = self.monotonic()
+        return max(0.0, self._first_start(now) - SOON_SECONDS - now)
 
     @asynccontextmanager
     async def slot(self) -> AsyncIterator[None]:
@@ -64,6 +79,7 @@ class RateLimiter:
             yield
         finally:
             self._running -= 1
+            self._ends.add(self.monotonic())
             self._places.release()
 
     async def turn(self) -> None:
@@ -77,6 +93,23 @@ class RateLimiter:
     def delay_left(self) -> float:
         """Seconds until slow_down lets questions start again."""
         return max(0.0, self._quiet_until - self.monotonic())
+
+    def work_until(self, moment: float, *, taken_over: bool) -> None:
+        """Start nothing from that moment on: slot() and turn() then raise ShiftOver.
+
+        taken_over: another process asked until now; its last start is to be a spacing ago.
+        """
+        self._shift_ends = moment
+        if taken_over:
+            self._next_start = max(self._next_start, self.monotonic() + self._spacing)
+
+    def shift_left(self) -> float:
+        """Seconds until work_until's moment."""
+        return max(0.0, self._shift_ends - self.monotonic())
+
+    def busy(self) -> bool:
+        """Whether questions run, or wait to start."""
+        return self._running + self._waiting > 0
 
     async def _enter(self) -> None:
         self._waiting += 1
@@ -94,12 +127,36 @@ class RateLimiter:
     async def _start(self) -> None:
         async with self._turnstile:
             # asked anew after each sleep: slow_down may have come, and sleeps may end early
-            while (wait := self._wait_seconds()) > 0:
+            while (wait := self._first_start(now := self.monotonic()) - now) > 0:
                 await self._sleep(wait)
-            self._next_start = self.monotonic() + self._spacing
+            if now >= self._shift_ends:
+                raise ShiftOver
+            self._next_start = max(self._next_start, now - _GRAIN_SECONDS) + self._spacing
 
-    def _wait_seconds(self) -> float:
-        return max(self._next_start, self._quiet_until) - self.monotonic()
+    def _first_start(self, now: float) -> float:
+        return max(now, self._next_start, self._quiet_until)
+
+
+class _Counted:
+    """How often something happened lately, by the half second."""
+
+    def __init__(self) -> None:
+        self._step = 0
+        self._now = self._before = 0
+
+    def add(self, now: float) -> None:
+        self._move_to(now)
+        self._now += 1
+
+    def lately(self, now: float) -> int:
+        self._move_to(now)
+        return max(self._now, self._before)
+
+    def _move_to(self, now: float) -> None:
+        step = int(now / SOON_SECONDS)
+        if step != self._step:
+            self._before = self._now if step == self._step + 1 else 0
+            self._now, self._step = 0, step
 
 
 @dataclass(frozen=True, slots=True)

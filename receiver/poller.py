@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import math
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
-from receiver.budget import Health, RateLimiter
+from receiver.budget import Health, RateLimiter, ShiftOver
+from receiver.pacing import Plans
 from receiver.provider import Answer, Asker, Provider, ProviderError
 from receiver.words import UnknownWords
 from store.clock import Clock
+from store.durations import known_durations
+from store.errors import StoreError
 from store.events import Failure, Source, Status, Task, TaskUpdate, advance
 from store.records import HELD_FOR, POLLS, Polled, Report, record
 from store.rounds import LOOK_SECONDS, Rounds
+from store.shifts import FIRST_TERM, leave
 from store.store import Store
 from store.tasks import (
+    Agenda,
     Later,
     Overdue,
     PollClaim,
     claim_due,
     expire,
     held_tasks,
+    read_agenda,
     refute,
     reschedule,
     timed_out,
@@ -34,6 +42,9 @@ logger = logging.getLogger("taskbell.poller")
 LEASE = timedelta(minutes=3)
 """Longer than the longest question: MiniMax may be asked for four families and a file, 20 s each."""
 
+SHIFT = timedelta(seconds=5)
+"""How long a process may start questions to a provider before it takes its shift anew."""
+
 NOT_FOUND_TRIES = 5
 """A task just submitted may be unknown for a moment; unknown this often in a row, it failed."""
 
@@ -43,6 +54,10 @@ _LATE_PACE = timedelta(minutes=10)
 _LATE_FOR = timedelta(days=7)  # MiniMax v2 forgets tasks after seven days
 _HELD_AT_MOST = timedelta(minutes=15)  # by a provider that answers, but not about this task
 _HELD_A_LOOK = 200
+_BREATH_SECONDS = 0.05  # between looks while more is due than can be asked about
+_WHILE_ASKING_SECONDS = 0.25  # between looks: answers make tasks due again
+_LEARN_EVERY = timedelta(minutes=1)
+_REMEMBERED = 50_000  # open tasks
 _CANNOT_CONFIRM = ("key_refused", "balance")
 
 
@@ -57,6 +72,29 @@ class Line:
     unverified: deque[float] = field(default_factory=deque)  # when such tasks were asked about
     answered_at: datetime | None = None  # the last answer that was no trouble
     silent_since: datetime | None = None  # the first of the questions it could not be reached for
+    term: int = 0  # of this process's shifts
+    elsewhere_until: float = -math.inf  # another process asks it; do not try before
+
+    def room(self) -> int:
+        """How many questions may be claimed now."""
+        return 0 if self.elsewhere() else self.limiter.free()
+
+    def elsewhere(self) -> bool:
+        """Whether another process asks it, as far as is known."""
+        return self.limiter.monotonic() < self.elsewhere_until
+
+    def needs_shift(self) -> bool:
+        """Whether a shift is to be taken before it is asked: in good time, so that none lapses."""
+        return self.limiter.shift_left() < SHIFT.total_seconds() / 2 and not self.elsewhere()
+
+    def begin_shift(self, began: float, term: int | None) -> None:
+        """Note what became of taking a shift that began then. term: None when another has it."""
+        if term is None:
+            self.elsewhere_until = self.limiter.monotonic() + LOOK_SECONDS
+            return
+        ends = began + SHIFT.total_seconds()
+        self.limiter.work_until(ends, taken_over=term not in (FIRST_TERM, self.term))
+        self.term = term
 
     def unverified_room(self) -> int:
         """How many tasks that only an unsigned push named may be asked about now."""
@@ -87,7 +125,10 @@ class _Paced:
 
 
 class Poller:
-    """Asks about what is due. Several processes share the work by leases; `rounds` runs it."""
+    """Asks about what is due; a loop.
+
+    Of several processes one at a time asks a provider, so that its rate is kept; see SHIFT.
+    """
 
     def __init__(
         self,
@@ -105,30 +146,80 @@ class Poller:
         self._clock = clock
         self._owner = owner
         self._jitter = jitter
+        self._ahead = timedelta(0)  # of our clock, the store's
+        self._plans, self._plans_of = Plans({}), datetime.min.replace(tzinfo=UTC)
+        self._open_at: dict[str, datetime] = {}  # when tasks were seen open, longest ago first
+        for line in lines.values():
+            line.limiter.work_until(-math.inf, taken_over=False)
         self.rounds = Rounds(store, POLLS, self._look, logger=logger)
 
+    async def run(self) -> None:
+        await self.rounds.run()
+
+    async def drain(self, seconds: float) -> None:
+        """Let what is under way end; then leave the shifts to whoever wants them."""
+        await self.rounds.drain(seconds)
+        for line in self._lines.values():
+            line.limiter.work_until(-math.inf, taken_over=False)
+        with contextlib.suppress(StoreError):  # then they end by themselves
+            await self._store.write(leave, self._owner)
+
     async def _look(self) -> float:
-        await self._store.write(expire, Overdue(200, GRACE, frozenset(self._lines), _LATE_PACE))
+        agenda = await self._store.read(read_agenda, tuple(self._lines))
+        now = self._clock() + self._ahead
+        if agenda.deadline is not None and agenda.deadline <= now:
+            overdue = Overdue(200, GRACE, frozenset(self._lines), _LATE_PACE)
+            await self._store.write(expire, overdue)
         for line in self._lines.values():
             await self._give_up_confirming(line)
-        free = {name: line.limiter.free() for name, line in self._lines.items()}
-        # what cannot be asked now must not count as due: we would look again at once, for minutes
-        wanted = {name: places for name, places in free.items() if places > 0}
+        if now - self._plans_of >= _LEARN_EVERY:
+            self._plans, self._plans_of = Plans(await self._store.read(known_durations)), now
+        claim = self._claim(agenda, now)
+        if claim.wanted or claim.unverified or claim.shifts:
+            await self._take(claim)
+        return self._rest(agenda, now)
+
+    def _claim(self, agenda: Agenda, now: datetime) -> PollClaim:
+        """What there is room for, of what is due; and the shifts that this needs."""
+        free = {name: line.room() for name, line in self._lines.items()}
+        wanted = _due(agenda.verified, free, now)
         unverified = {
             name: min(places, self._lines[name].unverified_room())
-            for name, places in wanted.items()
+            for name, places in _due(agenda.unverified, free, now).items()
         }
-        claimed = await self._store.write(
-            claim_due, PollClaim(self._owner, wanted, unverified, LEASE)
+        shifts = frozenset(
+            name
+            for name, line in self._lines.items()
+            if line.needs_shift() and (name in wanted or name in unverified or line.limiter.busy())
         )
+        return PollClaim(self._owner, wanted, unverified, LEASE, shifts, SHIFT)
+
+    async def _take(self, claim: PollClaim) -> None:
+        # counted from before the store does, a shift never ends later here than there
+        began = {name: self._lines[name].limiter.monotonic() for name in claim.shifts}
+        claimed = await self._store.write(claim_due, claim)
+        self._ahead = claimed.now - self._clock()
+        for name in claim.shifts:
+            self._lines[name].begin_shift(began[name], claimed.terms.get(name))
         for task in claimed.tasks:
             line = self._lines[task.provider]
             if task.version == 0:
                 line.unverified.append(line.limiter.monotonic())
             self.rounds.start(self._ask(line, task), task.id)
-        if claimed.next_due is None:
-            return LOOK_SECONDS
-        return (claimed.next_due - self._clock()).total_seconds()
+
+    def _rest(self, agenda: Agenda, now: datetime) -> float:
+        """Seconds until something is due that can be done; more often while questions run."""
+        waits = [_WHILE_ASKING_SECONDS if self.rounds.under_way else LOOK_SECONDS]
+        if agenda.deadline is not None and agenda.deadline > now:
+            waits.append((agenda.deadline - now).total_seconds())
+        for name, line in self._lines.items():
+            if not line.elsewhere():
+                dues = [agenda.verified.get(name)]
+                if line.unverified_room() > 0:
+                    dues.append(agenda.unverified.get(name))
+                earliest = max(_BREATH_SECONDS, line.limiter.room_in())
+                waits += [max(earliest, (at - now).total_seconds()) for at in dues if at]
+        return min(waits)
 
     async def _give_up_confirming(self, line: Line) -> None:
         """Record what waits for the word of a provider that has been out of reach too long."""
@@ -140,10 +231,18 @@ class Poller:
         await asyncio.gather(*writes)
 
     async def _ask(self, line: Line, task: Task) -> None:
+        early = self._too_early(line.provider, task)
+        if early is not None:
+            later = Later(task.id, task.poll_fence, early, reached=False, asked=False)
+            await self._store.write(reschedule, later)
+            return
         try:
             async with line.limiter.slot():
                 asker = _Paced(line.asker, line.limiter)
                 update = await line.provider.query(asker, task, self._clock())
+        except ShiftOver:
+            at_once = Later(task.id, task.poll_fence, timedelta(0), reached=False, asked=False)
+            await self._store.write(reschedule, at_once)
         except ProviderError as error:
             await self._failed(line, task, error)
         else:
@@ -159,6 +258,7 @@ class Poller:
         if overdue and not update.status.final and task.version > 0:
             await self._store.write(record, timed_out(task, _LATE_PACE))
             return
+        unseen = self._unseen(task, update, now)
         ask_in = self._pace(line.provider, task, now)
         if advance(task, update, source=Source.POLL, confirmed=True, now=now) is None:
             await self._store.write(reschedule, Later(task.id, task.poll_fence, ask_in))
@@ -172,8 +272,19 @@ class Poller:
                 source=Source.POLL,
                 polled=Polled(task.poll_fence),
                 ask_in=ask_in,
+                unseen=unseen,
             ),
         )
+
+    def _unseen(self, task: Task, update: TaskUpdate, now: datetime) -> timedelta | None:
+        """The time since it was last seen open, if we know it; and note when that was now."""
+        first = task.created_at - self._ahead if not task.polls else None
+        before = self._open_at.pop(task.id, first)
+        if not update.status.final:
+            self._open_at[task.id] = now
+            if len(self._open_at) > _REMEMBERED:
+                del self._open_at[next(iter(self._open_at))]
+        return now - before if before else None
 
     async def _failed(self, line: Line, task: Task, error: ProviderError) -> None:
         wait = self._slow_down(line, error) if error.provider_wide else timedelta(0)
@@ -233,8 +344,29 @@ class Poller:
 
     def _pace(self, provider: Provider, task: Task, now: datetime) -> timedelta | None:
         """The wait before the next question; None when it is too late for any answer."""
+        if _plannable(task):
+            asked = task.polls + 1
+            planned = self._plans.wait(provider, task, now + self._ahead, asked)
+            if planned is not None:
+                return planned
         wait = pace(provider, task, now)
         return None if wait is None else wait * (1 + 0.1 * self._jitter())
+
+    def _too_early(self, provider: Provider, task: Task) -> timedelta | None:
+        """How long to leave a task alone whose model takes longer than it is old."""
+        if not _plannable(task):
+            return None
+        return self._plans.too_early(provider, task, self._clock() + self._ahead)
+
+
+def _plannable(task: Task) -> bool:
+    """Whether it is found by asking alone, and what was learned of its model counts."""
+    return task.status is not Status.TIMED_OUT and not task.expect_push and task.hint is None
+
+
+def _due(dues: Mapping[str, datetime], free: Mapping[str, int], now: datetime) -> dict[str, int]:
+    """What is due and can be asked about; the others would make us look again at once."""
+    return {name: free[name] for name, at in dues.items() if at <= now and free[name] > 0}
 
 
 def pace(provider: Provider, task: Task, now: datetime) -> timedelta | None:

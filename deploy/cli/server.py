@@ -59,8 +59,9 @@ def migrate() -> None:
         _fail(error)
     else:
         database.dispose()
-        was = "it was there already" if before == HEAD else f"it was at {before or 'nothing'}"
-        typer.echo(f"{database.name}: schema {HEAD} ({was})")
+        now = max(before or "", HEAD)  # a later version may have been here
+        was = "it was there already" if before == now else f"it was at {before or 'nothing'}"
+        typer.echo(f"{database.name}: schema {now} ({was})")
 
 
 def demo() -> None:

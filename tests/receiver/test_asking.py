@@ -1,6 +1,7 @@
 """Asking a provider: what goes out, and what every kind of answer becomes."""
 
 import asyncio
+import contextlib
 import gzip
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
@@ -9,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from receiver.asking import MAX_ANSWER_BYTES, HttpAsker, make_client, refuse
+from receiver.asking import MAX_ANSWER_BYTES, HttpAsker, refuse
 from receiver.provider import Answer, Asker, ProviderError
 from store.clock import ManualClock
 
@@ -17,14 +18,14 @@ NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 KEY = "sk-very-secret"
 
 
-def client_of(transport: httpx.AsyncBaseTransport | None, **changes: Any) -> httpx.AsyncClient:
+def asker_over(transport: httpx.AsyncBaseTransport | None, **changes: Any) -> HttpAsker:
     values: dict[str, Any] = {
         "base_url": "https://api.example/v1",
         "api_key": KEY,
         "user_agent": "taskbell/1.2.3",
         "concurrency": 2,
     } | changes
-    return make_client(**values, transport=transport)
+    return HttpAsker(**values, clock=ManualClock(NOW), transport=transport)
 
 
 def asker_of(answer: httpx.Response | Exception | Callable[[httpx.Request], Any]) -> Asker:
@@ -36,7 +37,7 @@ def asker_of(answer: httpx.Response | Exception | Callable[[httpx.Request], Any]
         response: httpx.Response = answer(request) if callable(answer) else answer
         return response
 
-    return HttpAsker(client_of(httpx.MockTransport(handle)), ManualClock(NOW))
+    return asker_over(httpx.MockTransport(handle))
 
 
 class Stream(httpx.AsyncByteStream):
@@ -79,15 +80,21 @@ async def test_a_question_goes_below_the_base_url_with_key_and_name() -> None:
 
 @pytest.mark.parametrize("api_key", [None, ""])
 async def test_without_a_key_there_is_no_authorization(api_key: str | None) -> None:
-    client = client_of(httpx.MockTransport(lambda _: httpx.Response(200)), api_key=api_key)
+    asked: list[httpx.Request] = []
 
-    assert "authorization" not in (await client.get("/")).request.headers
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        return httpx.Response(200, json={})
+
+    await asker_over(httpx.MockTransport(answer), api_key=api_key).get("/")
+
+    assert "authorization" not in asked[0].headers
 
 
 @pytest.mark.parametrize("api_key", ["sk\nhidden", "sk hidden", "sk-元境"])
 def test_a_key_no_header_can_carry_is_refused_and_not_quoted(api_key: str) -> None:
     with pytest.raises(ValueError, match="visible ASCII") as caught:
-        client_of(None, api_key=api_key)
+        asker_over(None, api_key=api_key)
 
     assert "sk" not in str(caught.value)
 
@@ -108,28 +115,6 @@ async def test_the_key_never_goes_to_another_host(path: str) -> None:
             await asker.get(path)
 
     assert set(hosts) <= {"api.example"}
-
-
-async def test_cookies_are_neither_kept_nor_sent() -> None:
-    sent: list[str | None] = []
-
-    def answer(request: httpx.Request) -> httpx.Response:
-        sent.append(request.headers.get("cookie"))
-        return httpx.Response(200, json={}, headers={"set-cookie": "a=b; Path=/"})
-
-    asker = asker_of(answer)
-    await asker.get("/tasks")
-    await asker.get("/tasks")
-
-    assert sent == [None, None]
-
-
-async def test_proxies_of_the_environment_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:1")
-
-    async with client_of(None) as client:
-        assert not client.trust_env
-        assert not client._mounts
 
 
 @pytest.mark.parametrize(
@@ -334,14 +319,13 @@ async def ask_over_a_socket(peer: Peer) -> ProviderError:
     """Ask a peer on a real socket, with a deadline far below httpx's own time-outs."""
     server = await asyncio.start_server(peer, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
+    asker = asker_over(None, base_url=f"http://127.0.0.1:{port}", deadline_seconds=0.1)
     try:
         # httpx alone would wait 15 s
-        async with (
-            asyncio.timeout(5),
-            client_of(None, base_url=f"http://127.0.0.1:{port}") as client,
-        ):
-            return await error_of(HttpAsker(client, ManualClock(NOW), deadline_seconds=0.1))
+        async with asyncio.timeout(5):
+            return await error_of(asker)
     finally:
+        await asker.close()
         server.close()
         await server.wait_closed()
 
@@ -386,7 +370,106 @@ async def test_a_closed_port_is_unreachable() -> None:
     server.close()
     await server.wait_closed()
 
-    async with client_of(None, base_url=f"http://127.0.0.1:{port}") as client:
-        error = await error_of(HttpAsker(client, ManualClock(NOW)))
+    asker = asker_over(None, base_url=f"http://127.0.0.1:{port}")
+    error = await error_of(asker)
+    await asker.close()
 
     assert error.code == "unreachable"
+
+
+class Server:
+    """A real server that answers everything alike. requests: what came; connections: how many."""
+
+    def __init__(self, *headers: str, status: str = "200 OK", body: bytes = b"{}") -> None:
+        lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", *headers]
+        self._answer = "\r\n".join([*lines, "", ""]).encode() + body
+        self.requests: list[str] = []
+        self.connections = 0
+
+    @contextlib.asynccontextmanager
+    async def asked(self) -> AsyncIterator[Asker]:
+        """An asker whose provider this is, through our own transport."""
+        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+        asker = asker_over(None, base_url=url)
+        async with asyncio.timeout(5):
+            yield asker
+        await asker.close()
+        server.close()
+        await server.wait_closed()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionResetError):
+            while True:
+                self.requests.append((await reader.readuntil(b"\r\n\r\n")).decode())
+                writer.write(self._answer)
+        writer.close()
+
+
+class TestOverTheNetwork:
+    async def test_a_question_arrives_as_it_was_meant(self) -> None:
+        server = Server("X-Request-ID: r1", body=b'{"a": 1}')
+        async with server.asked() as asker:
+            got = await asker.get("/tasks/a%2Fb", {"taskid": "a b&c"})
+
+        (request,) = server.requests
+        assert (got.status, got.headers["x-request-id"], got.body) == (200, "r1", {"a": 1})
+        first, *lines = request.lower().split("\r\n")
+        assert first == "get /v1/tasks/a%2fb?taskid=a+b%26c http/1.1"
+        named = [line.partition(":")[0] for line in lines if line]
+        assert sorted(named) == sorted(set(named))  # each once
+        assert f"authorization: bearer {KEY}" in lines
+        assert "user-agent: taskbell/1.2.3" in lines
+        assert "accept-encoding: identity" in lines
+
+    async def test_connections_are_kept_up_to_the_concurrency(self) -> None:
+        server = Server()
+        async with server.asked() as asker:
+            for _ in range(3):
+                await asyncio.gather(*(asker.get("/tasks") for _ in range(10)))
+
+        assert len(server.requests) == 30
+        assert server.connections <= 2
+
+    async def test_cookies_are_neither_kept_nor_sent(self) -> None:
+        server = Server("Set-Cookie: a=b; Path=/")
+        async with server.asked() as asker:
+            await asker.get("/tasks")
+            await asker.get("/tasks")
+
+        assert "cookie" not in "".join(server.requests).lower()
+
+    async def test_a_proxy_of_the_environment_is_not_used(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+            monkeypatch.setenv(name, "http://127.0.0.1:1")
+        server = Server()
+        async with server.asked() as asker:
+            await asker.get("/tasks")
+
+        assert len(server.requests) == 1
+
+    async def test_a_redirect_is_not_followed(self) -> None:
+        server = Server("Location: /elsewhere", status="302 Found")
+        async with server.asked() as asker:
+            error = await error_of(asker)
+
+        assert error.code == "redirect"
+        assert len(server.requests) == 1
+
+    async def test_what_is_compressed_all_the_same_is_not_inflated(self) -> None:
+        server = Server("Content-Encoding: gzip", body=gzip.compress(b'{"a": 1}'))
+        async with server.asked() as asker:
+            error = await error_of(asker)
+
+        assert (error.code, "compressed" in str(error)) == ("not_json", True)
+
+    async def test_reading_stops_at_the_limit_and_the_connection_is_given_up(self) -> None:
+        server = Server(body=b"x" * (MAX_ANSWER_BYTES + 2**20))
+        async with server.asked() as asker:
+            codes = [(await error_of(asker)).code for _ in range(3)]
+
+        assert codes == ["too_large"] * 3
+        assert server.connections == 3

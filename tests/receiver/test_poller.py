@@ -6,21 +6,23 @@ import asyncio
 import contextlib
 import logging
 import math
+import random
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import datetime, timedelta
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import event
+from sqlalchemy import Engine, event
 
-from receiver.asking import HttpAsker, make_client
+from receiver.asking import HttpAsker
 from receiver.budget import Health, RateLimiter
-from receiver.poller import NOT_FOUND_TRIES, UNVERIFIED_PER_MINUTE, Line, Poller, pace
+from receiver.poller import NOT_FOUND_TRIES, SHIFT, UNVERIFIED_PER_MINUTE, Line, Poller, pace
 from receiver.provider import Provider, providers
 from receiver.words import UnknownWords
 from store.clock import ManualClock
@@ -129,36 +131,40 @@ class Scene:
         rate: float = 1_000,
         concurrency: int = 100,
         deadline_seconds: float = 20,
+        owner: str = "test",
+        beside: Scene | None = None,
     ) -> None:
         self.store, self.clock = store, clock
-        self.providers = Providers(clock)
-        self.clients = {
-            name: make_client(
+        self.providers: Providers = beside.providers if beside else Providers(clock)
+        self.askers = {
+            name: HttpAsker(
                 providers()[name].base_url,
                 "sk-key",
+                clock,
                 user_agent="test",
                 concurrency=concurrency,
                 transport=httpx.MockTransport(partial(self.providers.answer, name)),
+                deadline_seconds=deadline_seconds,
             )
             for name in asked
         }
         self.lines = {
             name: Line(
                 providers()[name],
-                HttpAsker(client, clock, deadline_seconds=deadline_seconds),
+                asker,
                 RateLimiter(
                     rate, concurrency, lambda: (clock() - START).total_seconds(), self._sleep
                 ),
                 Health(jitter=lambda: 0.5),
             )
-            for name, client in self.clients.items()
+            for name, asker in self.askers.items()
         }
         self.poller = Poller(
             store,
             self.lines,
             words=UnknownWords(),
             clock=clock,
-            owner="test",
+            owner=owner,
             jitter=lambda: 0.0,
         )
 
@@ -226,8 +232,8 @@ async def scene(store: Store, clock: ManualClock) -> AsyncIterator[Scene]:
 @contextlib.asynccontextmanager
 async def opened(scene: Scene) -> AsyncIterator[Scene]:
     yield scene
-    for client in scene.clients.values():
-        await client.aclose()
+    for asker in scene.askers.values():
+        await asker.close()
 
 
 @pytest.fixture
@@ -335,6 +341,57 @@ class TestPace:
         assert wait is None or low <= wait <= high
 
 
+class TestLearnedPace:
+    async def test_once_a_models_durations_are_known_its_tasks_are_left_alone_until_then(
+        self, scene: Scene
+    ) -> None:
+        for number in range(10):
+            await _ends_after(scene, f"t{number}", 80 + number)
+
+        last = await _ends_after(scene, "last", 84)
+
+        times = [seconds - _age_zero(last) for seconds in scene.providers.times("last")]
+        assert len(times) < 12  # 18 at the fixed pace
+        assert max(after - before for before, after in pairwise(times)) > 20
+        assert times[-1] - 84 < 3
+
+    async def test_a_fast_models_task_is_not_asked_about_at_once(self, scene: Scene) -> None:
+        for number in range(10):
+            await _ends_after(scene, f"t{number}", 6, kind=Kind.IMAGE)
+
+        last = await _ends_after(scene, "last", 6, kind=Kind.IMAGE)
+
+        first, *_ = scene.providers.times("last")
+        assert first - _age_zero(last) >= 3
+        assert scene.task(last).polls == len(scene.providers.times("last"))
+
+    async def test_a_task_that_expects_a_push_keeps_its_pace(self, scene: Scene) -> None:
+        for number in range(10):
+            await _ends_after(scene, f"t{number}", 6, kind=Kind.IMAGE)
+
+        scene.track("pushed", expect_push=True, kind=Kind.IMAGE)
+        await scene.pass_time(50)
+
+        assert scene.providers.times("pushed") == []
+
+
+async def _ends_after(
+    scene: Scene, task_id: str, seconds: float, *, kind: Kind = Kind.VIDEO
+) -> Task:
+    """A task that succeeds at that age, and is noticed; then comes a new look at what is known."""
+    task = scene.track(task_id, kind=kind)
+    await scene.look()
+    await scene.pass_time(seconds)
+    scene.providers.words[task_id] = "succeeded"
+    await scene.pass_time(60)
+    assert scene.task(task).status is Status.SUCCEEDED
+    return task
+
+
+def _age_zero(task: Task) -> float:
+    return (task.created_at - START).total_seconds()
+
+
 class TestAnswers:
     async def test_news_becomes_an_event_from_a_poll(self, scene: Scene) -> None:
         task = scene.track("t1")
@@ -360,9 +417,11 @@ class TestAnswers:
             await scene.look()
 
         after = scene.task(task)
-        assert [(s[:12], "next_poll_at" in s) for s in statements] == 2 * [("UPDATE tasks", True)]
+        about_tasks = [statement for statement in statements if "UPDATE shifts" not in statement]
+        assert [s[:12] for s in about_tasks] == 2 * ["UPDATE tasks"]
+        assert all("next_poll_at" in statement for statement in about_tasks)
         assert "updated_at" not in "".join(
-            statement.partition("WHERE")[0] for statement in statements
+            statement.partition("WHERE")[0] for statement in about_tasks
         )
         assert (after.updated_at, after.version) == (before.updated_at, before.version)
         assert after.polls == before.polls + 1
@@ -471,7 +530,7 @@ class TestTrouble:
             await scene.poller.rounds.drain(0)  # cuts it off
 
             assert [int(at) for at in scene.providers.times("t1")] == [0, 5, 10, 15, 20, 25]
-            assert [int(at) for at in scene.providers.times("t2")] == [0, 10, 20]  # each 5.1 s
+            assert scene.providers.times("t2") == [0, 5, 15, 25]  # 5 s, then each 5.1 s
             assert len(scene.providers.times("hanging")) == 1
             assert [scene.types(task)[-1] for task in others] == ["processing"] * 2
             assert scene.types(hanging) == ["queued"]
@@ -904,6 +963,118 @@ class TestRate:
             assert len(scene.providers.asked) == 3
 
 
+class TestShifts:
+    """Two processes, of which one at a time asks a provider."""
+
+    @pytest.fixture
+    async def pair(self, store: Store, clock: ManualClock) -> AsyncIterator[tuple[Scene, Scene]]:
+        one = Scene(store, clock, rate=5, concurrency=8, owner="one")
+        other = Scene(store, clock, rate=5, concurrency=8, owner="other", beside=one)
+        async with opened(one), opened(other):
+            yield one, other
+
+    async def test_while_one_asks_the_other_does_not(self, pair: tuple[Scene, Scene]) -> None:
+        one, other = pair
+        task = one.track("t1", kind=Kind.IMAGE)  # each 2 s
+
+        await one.look()
+        for _ in range(80):
+            one.clock.advance(seconds=0.25)
+            await other.look()
+            await one.look()
+
+        assert one.task(task).polls > 5
+        assert (one.lines[ATLAS].term, other.lines[ATLAS].term) == (1, 0)
+
+    async def test_when_one_dies_the_other_takes_over_within_the_shift(
+        self, pair: tuple[Scene, Scene]
+    ) -> None:
+        one, other = pair
+        for number in range(10):
+            one.track(f"t{number}")
+        await one.look()
+        died, asked = one.clock(), len(one.providers.asked)
+
+        while len(one.providers.asked) == asked:
+            other.clock.advance(seconds=0.25)
+            await other.look()
+
+        assert SHIFT - timedelta(seconds=2) < one.clock() - died < SHIFT + timedelta(seconds=2)
+
+    async def test_who_stops_leaves_its_shifts_to_the_other(
+        self, pair: tuple[Scene, Scene]
+    ) -> None:
+        one, other = pair
+        one.track("t1")
+        await one.look()
+        one.track("t2")
+
+        await one.poller.drain(1)
+        await other.look()
+
+        assert len(one.providers.times("t2")) == 1
+        assert one.clock() - START < timedelta(seconds=2)
+
+    @pytest.mark.parametrize("seed", range(6))
+    async def test_no_second_sees_more_requests_than_the_rate_whoever_asks(
+        self, pair: tuple[Scene, Scene], seed: int
+    ) -> None:
+        dice, (one, _) = random.Random(seed), pair
+        # a success at MiniMax takes a second request; a wait may outlast the shift
+        tasks = [one.track(f"t{n}", MINIMAX, says="succeeded") for n in range(60)]
+
+        for _ in range(120):
+            one.clock.advance(seconds=dice.choice((0.01, 0.1, 0.3, 1, 3, 6)))
+            looking = dice.choice((pair[:1], pair[1:], pair))
+            if dice.random() < 0.1:
+                pair[dice.randrange(2)].lines[MINIMAX].limiter.slow_down(timedelta(seconds=4))
+            await asyncio.gather(*(scene.look() for scene in looking))
+
+        assert busiest_second(one.providers) <= 5
+        assert min(scene.lines[MINIMAX].term for scene in pair) > 1  # both have asked
+        assert {one.task(task).status for task in tasks} == {Status.SUCCEEDED}
+
+    async def test_a_question_that_comes_too_late_for_the_shift_is_due_at_once(
+        self, scene: Scene
+    ) -> None:
+        task = scene.track("t1")
+        scene.lines[ATLAS].limiter.slow_down(timedelta(milliseconds=200))
+        await scene.poller.rounds.once()  # claimed; waits to start
+        scene.clock.advance(seconds=SHIFT.total_seconds())
+
+        await scene.poller.rounds.drain(10)
+        after = scene.task(task)
+        await scene.look()
+
+        assert (after.next_poll_at, after.poll_failures) == (scene.clock(), 0)
+        assert len(scene.providers.times("t1")) == 1
+
+
+class TestIdle:
+    async def test_a_look_at_nothing_due_is_one_question_and_no_write(self, scene: Scene) -> None:
+        scene.track("t1", expect_push=True)
+        await scene.look()
+        asked: list[str] = []
+        engines = (scene.store.database.reader, scene.store.database.writer)
+        with contextlib.ExitStack() as stack:
+            for engine in engines:
+                asked = stack.enter_context(executed(engine, asked))
+
+            await scene.look()
+
+        assert [statement.split()[0] for statement in asked] == ["SELECT"]
+
+    async def test_it_rests_until_something_is_due(self, scene: Scene) -> None:
+        nothing = await scene.poller.rounds.once()
+        scene.track("t1", expect_push=True)
+        scene.clock.advance(seconds=59.7)
+        question = await scene.poller.rounds.once()
+        scene.track("t2", timeout=timedelta(seconds=0.1), expect_push=True)
+        deadline = await scene.poller.rounds.once()
+
+        assert [nothing, question, deadline] == pytest.approx([1, 0.3, 0.1])
+
+
 class TestStopping:
     async def test_what_was_just_claimed_is_still_asked(
         self, sqlite_url: str, clock: ManualClock
@@ -949,15 +1120,24 @@ async def _stop(poller: Poller, running: asyncio.Task[None]) -> None:
 @contextlib.contextmanager
 def written(store: Store, verb: str = "UPDATE|INSERT|DELETE") -> Iterator[list[str]]:
     """The statements that begin with one of these verbs, as they are run."""
-    statements: list[str] = []
+    with executed(store.database.writer, verb=verb) as statements:
+        yield statements
+
+
+@contextlib.contextmanager
+def executed(
+    engine: Engine, statements: list[str] | None = None, *, verb: str = "SELECT|UPDATE|INSERT"
+) -> Iterator[list[str]]:
+    """The same for either engine; added to what was given."""
+    found: list[str] = [] if statements is None else statements
 
     def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
         if statement.split(maxsplit=1)[0] in verb.split("|"):
-            statements.append(statement)
+            found.append(statement)
 
-    event.listen(store.database.writer, "before_cursor_execute", note)
-    yield statements
-    event.remove(store.database.writer, "before_cursor_execute", note)
+    event.listen(engine, "before_cursor_execute", note)
+    yield found
+    event.remove(engine, "before_cursor_execute", note)
 
 
 def _task(
