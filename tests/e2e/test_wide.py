@@ -1,0 +1,299 @@
+"""Many processes on one PostgreSQL: they share the work, and miss nothing of each other's."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import statistics
+import subprocess
+from collections import Counter
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psycopg
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from deploy.demo.server import LocalServer
+from deploy.demo.subscriber import Subscriber
+from deploy.settings import process_environment
+from store.clock import monotonic
+from store.database import open_database
+from store.schema import HEAD
+from tests.e2e.process import Process, processes, until
+from tests.e2e.test_readme import ROOT, blocks
+from tests.newer import newer_schema
+
+# no provider keys: pushes are recorded as they come. A short attempt makes a short lease.
+ENVIRONMENT = {"TASKBELL_ATTEMPT_TIMEOUT_SECONDS": "1", "TASKBELL_RETRY_SCHEDULE": "1,1,2,5,10"}
+API_KEY = "the-admin-key-of-these-tests-0123456789"
+SLACK_SECONDS = 2
+"""For machines that are busy with other things."""
+
+PUSHES, PUSHERS = 300, 12
+
+
+def roles(*names: str) -> list[dict[str, str]]:
+    return [{**ENVIRONMENT, "TASKBELL_ROLES": name} for name in names]
+
+
+async def test_nobody_misses_or_repeats_what_two_receivers_record(
+    postgresql_url: str, tmp_path: Path
+) -> None:
+    first, second = Subscriber(""), Subscriber("")
+    settings = roles("receive", "receive", "poll", "dispatch", "dispatch")
+    async with (
+        LocalServer(first.app) as hook,
+        LocalServer(second.app) as other_hook,
+        processes(tmp_path, postgresql_url, *settings) as running,
+    ):
+        faces = running[:2]
+        await subscribe(faces[0], first, hook.url)
+        await subscribe(faces[1], second, other_hook.url)
+        readers = [asyncio.create_task(follow(face, PUSHES)) for face in faces]
+        await push_through(faces, range(PUSHES))
+        async with asyncio.timeout(30):
+            seen = await asyncio.gather(*readers)
+        await until(partial(nothing_is_owed, faces[0]), 30)
+        complete = await follow(faces[0], PUSHES)
+        codes = [await process.stop() for process in running]
+
+    assert seen == [complete, complete]
+    assert len(set(complete)) == PUSHES
+    for subscriber in (first, second):
+        assert subscriber.attempts == Counter(complete)
+    assert codes == [0] * len(running)
+
+
+async def test_a_notice_saves_waiting_for_the_look_and_losing_it_costs_a_second_at_most(
+    postgresql_url: str, tmp_path: Path
+) -> None:
+    subscriber = Subscriber("")
+    async with (
+        LocalServer(subscriber.app) as hook,
+        processes(tmp_path, postgresql_url, *roles("receive", "dispatch")) as (face, sender),
+    ):
+        await subscribe(face, subscriber, hook.url)
+        way = partial(seconds_to, subscriber, face)
+        await way(0)  # opens connections
+
+        await until(partial(hears, postgresql_url), 5)
+        heard = [await way(number) for number in range(1, 10)]
+        unheard = []
+        for number in range(10, 15):
+            cut_listeners(postgresql_url)
+            unheard.append(await way(number))
+        await until(partial(hears, postgresql_url), 5)
+        again = [await way(number) for number in range(15, 20)]
+        log = sender.log.read_text()
+
+    assert statistics.median(heard) < 0.5
+    assert statistics.median(again) < 0.5
+    assert max(unheard) < 1 + SLACK_SECONDS
+    assert log.count("no notices from other processes") == log.count("are back") >= 1
+
+
+async def test_others_deliver_what_a_killed_process_had_claimed(
+    postgresql_url: str, tmp_path: Path
+) -> None:
+    subscriber = Subscriber("")
+    settings = roles("receive", "dispatch", "dispatch")
+    async with (
+        LocalServer(Slow(subscriber.app, 0.3)) as hook,
+        processes(tmp_path, postgresql_url, *settings) as (face, *_),
+    ):
+        await subscribe(face, subscriber, hook.url)
+        await push_through([face], range(120))
+
+        claimed = await kill_one_that_delivers(postgresql_url)
+        await until(partial(nothing_is_owed, face), 40, every=0.3)  # its leases are 16 s long
+        events = await follow(face, 120)
+
+    assert claimed
+    assert {event.id for event in subscriber.events} == set(events)
+    repeated = {event_id for event_id, attempts in subscriber.attempts.items() if attempts > 1}
+    assert repeated <= claimed
+    assert set(subscriber.attempts.values()) <= {1, 2}
+
+
+async def test_two_versions_work_side_by_side_while_one_is_upgraded(
+    postgresql_url: str, tmp_path: Path
+) -> None:
+    subscriber = Subscriber("")
+    async with (
+        LocalServer(subscriber.app) as hook,
+        processes(tmp_path, postgresql_url, *2 * roles("receive,poll,dispatch")) as (one, other),
+    ):
+        await subscribe(one, subscriber, hook.url)
+        await push_through([one, other], range(30))
+        upgrade = open_database(postgresql_url)
+        newer_schema(upgrade, oldest=int(HEAD))
+        upgrade.dispose()
+
+        await other.stop()
+        await push_through([one], range(30, 60))
+        await other.start()  # older than the schema it finds
+        await push_through([one, other], range(60, 90))
+
+        await until(partial(nothing_is_owed, other), 20)
+        events = await follow(other, 90)
+        codes = [await process.stop() for process in (one, other)]
+
+    assert subscriber.attempts == Counter(events)
+    assert codes == [0, 0]
+
+
+async def test_the_three_commands_of_the_readme_start_two_hosts(
+    postgresql_url: str, tmp_path: Path
+) -> None:
+    settings, *commands = blocks("Many hosts")
+    ours = settings.replace(
+        "postgresql://taskbell:password@db.example.com/taskbell", f"'{postgresql_url}'"
+    ).replace("SECRET_KEYS=…", "SECRET_KEYS=a-secret-that-both-of-the-two-hosts-know")
+    front, sender = (Reader(tmp_path, ours + command) for command in commands)
+    subscriber = Subscriber("")
+    try:
+        async with LocalServer(subscriber.app) as hook:
+            await asyncio.gather(front.start(), sender.start())
+            await subscribe(front, subscriber, hook.url)
+            await push_through([front], range(5))
+            async with asyncio.timeout(20):
+                await subscriber.wait_for(5)
+        pages = [(await host.api.get("/v1/tasks")).status_code for host in (front, sender)]
+        codes = [await host.stop() for host in (front, sender)]
+    finally:
+        await asyncio.gather(front.close(), sender.close())
+
+    assert pages == [200, 404]
+    assert codes == [0, 0]
+
+
+async def subscribe(face: Process, subscriber: Subscriber, url: str) -> None:
+    made = await face.api.post("/v1/subscriptions", json={"url": f"{url}/hook"})
+    subscriber.secret = made.json()["secret"]
+
+
+async def push_through(faces: Sequence[Process], numbers: Sequence[int]) -> None:
+    """Push an ending for each number, a few at a time, through one face after the other."""
+    made = await faces[0].api.post("/v1/callback-urls", json={"provider": "minimax"})
+    path = httpx.URL(made.json()["url"]).path
+    left = iter(numbers)
+
+    async def push_some(provider: httpx.AsyncClient) -> None:
+        for number in left:
+            body = {"task_id": f"t{number}", "status": "Success", "file_id": f"f{number}"}
+            url = faces[number % len(faces)].url + path
+            assert (await provider.post(url, json=body)).status_code == 200
+
+    async with httpx.AsyncClient(timeout=20, trust_env=False) as provider:
+        await asyncio.gather(*(push_some(provider) for _ in range(PUSHERS)))
+
+
+async def follow(face: Process, count: int) -> list[str]:
+    """The ids of so many events, read while they are written as a reader does with its cursor."""
+    found: list[dict[str, Any]] = []
+    while len(found) < count:
+        after = str(found[-1]["cursor"]) if found else "0"
+        page = await face.api.get("/v1/events", params={"after": after, "limit": "10"})
+        found += page.json()["data"]
+        await asyncio.sleep(0.01)
+    assert [event["cursor"] for event in found] == sorted({event["cursor"] for event in found})
+    return [event["id"] for event in found]
+
+
+async def nothing_is_owed(face: Process) -> bool:
+    for status in ("pending", "in_flight"):
+        found = await face.api.get("/v1/deliveries", params={"status": status, "limit": "1"})
+        if found.json()["data"]:
+            return False
+    return True
+
+
+async def seconds_to(subscriber: Subscriber, face: Process, number: int) -> float:
+    """How long an ending takes from its push to the subscriber."""
+    start = monotonic()
+    await push_through([face], [number])
+    async with asyncio.timeout(20):
+        await subscriber.wait_for(number + 1)
+    return monotonic() - start
+
+
+_LISTENERS = "FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'"
+
+
+async def hears(url: str) -> bool:
+    with psycopg.connect(url) as connection:
+        return connection.execute(f"SELECT {_LISTENERS}".encode()).fetchone() is not None
+
+
+def cut_listeners(url: str) -> None:
+    with psycopg.connect(url) as connection:
+        connection.execute(f"SELECT pg_terminate_backend(pid) {_LISTENERS}".encode())
+
+
+_BUSY = "FROM deliveries WHERE status = 'in_flight'"
+
+
+class Reader(Process):
+    """A server that a reader of the README starts in a shell."""
+
+    def __init__(self, folder: Path, script: str) -> None:
+        super().__init__(folder, "", API_KEY, {"PATH": process_environment()["PATH"]})
+        del self._environment["TASKBELL_DATABASE_URL"]
+        self._environment |= {"TASKBELL_PORT": str(self.port), "HOME": str(folder)}
+        self._script = script
+
+    def _open(self) -> subprocess.Popen[bytes]:
+        with self.log.open("wb") as log:
+            return subprocess.Popen(
+                ["sh", "-euc", f"trap '' TERM\n{self._script}"],
+                cwd=ROOT,
+                env=self._environment,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def kill(self) -> None:
+        assert self._process is not None
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+    async def stop(self) -> int:
+        assert self._process is not None
+        os.killpg(self._process.pid, signal.SIGTERM)  # the shell waits for what it started
+        return await asyncio.to_thread(self._process.wait, 30)
+
+
+class Slow:
+    """An app that takes its time to answer."""
+
+    def __init__(self, app: ASGIApp, seconds: float) -> None:
+        self._app = app
+        self._seconds = seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await asyncio.sleep(self._seconds)
+        await self._app(scope, receive, send)
+
+
+async def kill_one_that_delivers(url: str) -> set[str]:
+    """Kill a process while it has deliveries in flight; the ids of their events."""
+    with psycopg.connect(url, autocommit=True) as connection:
+
+        async def in_flight() -> bool:
+            return connection.execute(f"SELECT {_BUSY}".encode()).fetchone() is not None
+
+        await until(in_flight, 10, every=0.01)
+        [owner] = connection.execute(f"SELECT owner {_BUSY}".encode()).fetchone() or [""]
+        pid = int(owner.split(":")[-2])
+        os.kill(pid, signal.SIGSTOP)  # so that nothing ends between the look and the kill
+        claimed = connection.execute(
+            f"SELECT event_id {_BUSY} AND owner = %s".encode(), [owner]
+        ).fetchall()
+        os.kill(pid, signal.SIGKILL)
+    return {row[0] for row in claimed}
