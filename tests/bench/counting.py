@@ -1,0 +1,35 @@
+"""`taskbell serve` that also counts its SQL: when each statement was run and each transaction begun.
+
+python -m tests.bench.counting FILE: at the end writes {"statements": […], "transactions": […]},
+moments in monotonic seconds. What does not go through SQLAlchemy (LISTEN) asks nothing while idle.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+
+from sqlalchemy import Engine, event
+
+from deploy.cli import main
+
+
+def count(file: Path) -> None:
+    seen: dict[str, list[float]] = {"statements": [], "transactions": []}
+
+    def note(kind: str) -> None:
+        seen[kind].append(time.monotonic())
+
+    event.listen(Engine, "before_cursor_execute", lambda *_: note("statements"))
+    event.listen(Engine, "begin", lambda *_: note("transactions"))
+    sys.argv = ["taskbell", "serve"]
+    try:
+        main()
+    finally:
+        file.write_text(json.dumps(seen))
+
+
+if __name__ == "__main__":
+    count(Path(sys.argv[1]))
