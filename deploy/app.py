@@ -51,7 +51,7 @@ def make_app(service: Service) -> Starlette:
     routes = []
     if "receive" in service.settings.roles:
         door = _callback_door(service)  # first: routes are tried one by one
-        routes.append(Route("/callbacks/{provider}/{token}", door.answer, methods=["POST"]))
+        routes.append(Route("/callbacks/{provider}/{token}", door, methods=["POST"]))
         routes += _documents(endpoints)
     routes += [serve(endpoint, authority) for endpoint in endpoints]
 

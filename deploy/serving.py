@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 import socket
@@ -67,7 +68,18 @@ def run(settings: Settings, *, dev: bool) -> None:
             "roles": ",".join(sorted(settings.roles)),
         },
     )
+    _spare_the_collector()
     _Server(service).run(sockets=[listener])
+
+
+def _spare_the_collector() -> None:
+    """Let it look at what requests leave behind, not at the modules, and less often.
+
+    Its work grows with all that is alive; a tenth to a fifth of a busy process's time went into it.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 20)
 
 
 class _Server(uvicorn.Server):

@@ -10,6 +10,7 @@ from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from receiver.body import BadBody, BodyTooLarge, BodyTooSlow, dump_json, parse_json, read_body
 from receiver.problems import Problem, store_away
@@ -51,7 +52,7 @@ class Entrance:
 
 @dataclass(frozen=True, slots=True)
 class CallbackDoor:
-    """Answers POST /callbacks/{provider}/{token}."""
+    """Answers POST /callbacks/{provider}/{token}: an ASGI app, which spares a wrapper a push."""
 
     store: Store
     tokens: CallbackTokens
@@ -59,6 +60,10 @@ class CallbackDoor:
     words: UnknownWords
     timeout: Timeout
     clock: Clock
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        response = await self.answer(Request(scope, receive))
+        await response(scope, receive, send)
 
     async def answer(self, request: Request) -> Response:
         entrance, token = self._enter(request)

@@ -7,13 +7,14 @@ itself.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import (
     Connection,
+    Integer,
     Row,
     Select,
     and_,
@@ -22,10 +23,10 @@ from sqlalchemy import (
     select,
     text,
     tuple_,
-    union_all,
 )
 
 from store.among import among
+from store.bulk import Bulk
 from store.database import CLAIM_LOCK
 from store.deliveries import announce_dead
 from store.handover import IN_FLIGHT, in_flight
@@ -91,7 +92,7 @@ def _claim_one(tx: Tx, wish: Claim) -> Catch:
     taken = _lease(tx, ids, wish) if ids else ()
     if wish.outlet:
         tx.give_back(wish.outlet, limit - len(taken))
-        wish.outlet.behind = _behind(tx) if due else ()
+        wish.outlet.behind = _behind(tx, due, {d.subscription.id for d in taken})
     looks = [at for _, at in active if at > tx.now]
     looks += [turn.at if turn.ready == 0 else tx.now for turn in turns.values()]
     if len(due) > len(turns):
@@ -103,11 +104,22 @@ def _claim_one(tx: Tx, wish: Claim) -> Catch:
     return Catch(taken, min(looks, default=None), tx.now, leftovers)
 
 
-def _behind(tx: Tx) -> set[str]:
+def _behind(tx: Tx, due: Sequence[Subscription], served: Collection[str]) -> set[str]:
     """The subscriptions of which this claim left something that is due."""
-    known = tx.subscriptions
-    waiting = {sid for sid, at in waiting_subscriptions(tx) if at <= tx.now}
-    return {sid for sid in waiting if sid in known and known[sid].active}
+    left = {subscription.id for subscription in due if subscription.id not in served}
+    asked = [{"subscription": subscription_id, "now": tx.now} for subscription_id in served]
+    return left | {row.subscription_id for row in _LEFT.ask(tx.connection, asked)}
+
+
+_LEFT = Bulk(
+    select(deliveries.c.subscription_id)
+    .where(
+        deliveries.c.subscription_id == bindparam("subscription"),
+        deliveries.c.status.in_(_OPEN),
+        deliveries.c.due_at <= bindparam("now"),
+    )
+    .limit(word(1))
+)
 
 
 def _release(tx: Tx, items: Sequence[None]) -> list[None]:
@@ -272,23 +284,19 @@ def _pace(rate: float) -> tuple[int, float]:
 
 
 def _pick(tx: Tx, shares: Sequence[tuple[Subscription, int]], limit: int) -> list[str]:
-    if not shares:
-        return []
-    picks = union_all(*(_next_of(subscription.id, n, tx.now) for subscription, n in shares))
-    place = {subscription.id: number for number, (subscription, _) in enumerate(shares)}
-    found = tx.connection.execute(picks)
-    rows = sorted(found, key=lambda row: place[row.subscription_id])[:limit]
+    wishes = [{"subscription": s.id, "share": share, "now": tx.now} for s, share in shares]
+    rows = _NEXT.ask(tx.connection, wishes)[:limit]
     _take_turns(tx, shares, [row.subscription_id for row in rows])
     return [row.id for row in rows]
 
 
-def _next_of(subscription_id: str, limit: int, now: datetime) -> Select[Any]:
+def _next() -> Select[Any]:
     """The next deliveries of a subscription, leaving out those whose task has one before them.
 
     Before them is whatever is in flight, and what is due and older. A delivery that waits for its
     retry holds nothing back.
     """
-    other = deliveries.alias()
+    other, now = deliveries.alias(), bindparam("now", type_=deliveries.c.due_at.type)
     # Without fresh statistics PostgreSQL would compare every waiting delivery with every other: by a
     # join if this were NOT EXISTS, by ix_deliveries_due if that served the subscription's id. So it
     # can only look up the task, in ix_deliveries_lane.
@@ -296,7 +304,7 @@ def _next_of(subscription_id: str, limit: int, now: datetime) -> Select[Any]:
         select(word(1))
         .where(
             other.c.task_id == deliveries.c.task_id,
-            other.c.subscription_id.concat("") == deliveries.c.subscription_id,
+            other.c.subscription_id.concat(word("")) == deliveries.c.subscription_id,
             other.c.id != deliveries.c.id,
             other.c.status.in_(_OPEN),
             or_(
@@ -308,22 +316,24 @@ def _next_of(subscription_id: str, limit: int, now: datetime) -> Select[Any]:
                 ),
             ),
         )
-        .limit(1)
+        .correlate_except(other)
+        .limit(word(1))
         .scalar_subquery()
     )
-    picked = (
+    return (
         select(deliveries.c.id, deliveries.c.subscription_id)
         .where(
-            deliveries.c.subscription_id == subscription_id,
+            deliveries.c.subscription_id == bindparam("subscription"),
             deliveries.c.status.in_(_OPEN),
             deliveries.c.due_at <= now,
             before.is_(None),
         )
         .order_by(deliveries.c.due_at)
-        .limit(limit)
-        .subquery()
+        .limit(bindparam("share", type_=Integer))
     )
-    return select(picked)
+
+
+_NEXT = Bulk(_next())
 
 
 def _take_turns(tx: Tx, shares: Sequence[tuple[Subscription, int]], picked: Sequence[str]) -> None:
