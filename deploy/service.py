@@ -8,6 +8,7 @@ import ipaddress
 import logging
 import os
 import random
+import resource
 import secrets
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -45,6 +46,7 @@ LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128")
 """What --dev opens to deliveries."""
 
 _PRUNE_SECONDS = 60.0
+_MOST_CONNECTIONS = 4096
 
 Jitter = Callable[[], float]
 Monotonic = Callable[[], float]
@@ -130,7 +132,10 @@ def make_service(
     """
     vault, guard = Vault(settings.secret_keys), make_guard(settings)
     client = Client(
-        guard, timeout=settings.attempt_timeout, limit=IN_FLIGHT + 16, user_agent=USER_AGENT
+        guard,
+        timeout=settings.attempt_timeout,
+        limit=_connections_to_subscribers(),
+        user_agent=USER_AGENT,
     )
     store = Store(database, clock)
     service = Service(
@@ -152,6 +157,14 @@ def make_service(
     if "dispatch" in settings.roles:
         service.loops.append(_worker(service, owner, jitter))
     return service
+
+
+def _connections_to_subscribers() -> int:
+    """How many may be open, idle ones included: at most half of the file descriptors we may have."""
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most == resource.RLIM_INFINITY:
+        return _MOST_CONNECTIONS
+    return max(IN_FLIGHT, min(most // 2, _MOST_CONNECTIONS))
 
 
 def make_guard(settings: Settings) -> Guard:

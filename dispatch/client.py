@@ -1,35 +1,36 @@
 """Sends one POST to a subscriber: to a checked address, within one deadline, reading little.
 
-aiohttp is known only here. Its resolver and its socket factory are the two places where the
-guard is asked: the first sees every answer for a name, the second the number that is connected to.
+HTTP/1.1 of our own: no proxies, cookies, redirects or unpacking to switch off, and a third of a
+general client's time. The guard is asked three times: about the URL, about every address of its
+name, and about the very number a socket connects to.
 """
 
 from __future__ import annotations
 
 import asyncio
-import errno
+import contextlib
 import os
+import re
 import socket
 import ssl
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Self
+from urllib.parse import urlsplit
 
-import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
-from yarl import URL
-
-from dispatch.guard import Guard, NoSuchHost, Refused
+from dispatch.connection import LONGEST_BODY, Closed, Connection, NotHTTP, Origin, Resting
+from dispatch.guard import Guard, NoSuchHost, Place, Refused
 from dispatch.sink import Answer, Request
 from store.clock import monotonic
-from store.text import clean
 
-LONGEST_BODY = 64 * 1024
-_LONGEST_HEADER = 8 * 1024
+__all__ = ["LONGEST_BODY", "Client", "SendFailed"]
+
 _LONGEST_REASON = 200
 _DNS_SECONDS = 10
+_PORT = re.compile(r"\.?(?::[0-9]+)?$")
+_USUAL_PORTS = {("http", 80), ("https", 443)}  # not told in the host header
 _REMEMBERED_MOST = 10_000  # URLs
-# Node and uvicorn close idle connections after 5 s; a POST that meets that moment is lost
-_KEEPALIVE_SECONDS = 4
 
 
 class SendFailed(Exception):
@@ -39,6 +40,15 @@ class SendFailed(Exception):
         super().__init__(reason)
         self.reason = reason
         self.blocked = blocked
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """What a URL says about where to connect, and how the request begins."""
+
+    origin: Origin
+    address: str | None  # when the host is a number
+    head: str
 
 
 class Client:
@@ -53,17 +63,21 @@ class Client:
         user_agent: str,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        """Timeout covers the whole attempt; limit is the number of connections at a time.
+        """Timeout covers the whole attempt; limit is the number of open connections, idle or not.
 
         tls replaces the default context, which trusts the system's certificate authorities.
         """
         self._guard = guard
-        self._timeout = timeout
-        self._limit = limit
+        self._seconds = timeout.total_seconds()
+        self._user_agent = user_agent
         self._tls = tls
-        self._headers = {"user-agent": user_agent, "accept-encoding": "identity"}
-        self._session: aiohttp.ClientSession | None = None
-        self._urls: dict[str, URL] = {}
+        self._targets: dict[str, _Target] = {}
+        self._lookups: dict[tuple[str, int], asyncio.Task[list[str]]] = {}
+        self._places = asyncio.Semaphore(limit)  # one for each open connection
+        self._waiting = 0  # for a place
+        self._open: set[Connection] = set()
+        self._resting = Resting()
+        self._closed = False
 
     async def __aenter__(self) -> Self:
         return self
@@ -72,8 +86,17 @@ class Client:
         await self.close()
 
     async def close(self) -> None:
-        if self._session is not None:
-            await self._session.close()
+        """Close every connection, in use or not, and wait until they are gone."""
+        self._closed = True
+        self._resting.close()
+        lookups = list(self._lookups.values())
+        for lookup in lookups:
+            lookup.cancel()
+        made = [connection for connection in self._open if connection.made]
+        for connection in made:
+            connection.abort()
+        lost = (connection.lost for connection in made)
+        await asyncio.gather(*lookups, *lost, return_exceptions=True)
 
     async def post(self, request: Request) -> Answer:
         """Send, and read the answer up to 64 KiB. Raises SendFailed when there is none.
@@ -82,127 +105,181 @@ class Client:
         what the receiver has taken in should not be sent again.
         """
         started = monotonic()
-        url = self._checked(request.url)
-        response = None
-        body = bytearray()
+        target = self._target(request.url)
+        message = _message(target, request)
+        deadline = asyncio.get_running_loop().time() + self._seconds
         try:
-            async with asyncio.timeout(self._timeout.total_seconds()):
-                response = await self._opened().post(
-                    url,
-                    data=request.body,
-                    headers={**request.headers, **self._headers},
-                    allow_redirects=False,
-                )
-                await _read_body(response, body)
-        except TimeoutError:
-            if response is None:
-                raise SendFailed(f"timed out after {self._timeout.total_seconds():g} s") from None
-        except (aiohttp.ClientError, OSError) as error:
-            if response is None:
-                raise _explain(error) from None  # a traceback of it would quote the URL
-        finally:
-            # one that was read to its end is back in the pool already
-            if response is not None and not response.content.at_eof():
-                response.close()
-        answer = bytes(body[:LONGEST_BODY])
-        return Answer(response.status, _headers(response), answer, monotonic() - started)
+            connection = self._resting.take(target.origin)
+            if connection is None:
+                connection = await self._connection(target, deadline)
+            await connection.exchange(message, deadline)
+        except Refused as refused:
+            raise _failure(refused) from None
+        except (NotHTTP, Closed, OSError) as error:
+            raise SendFailed(self._explain(error)) from None
+        body = bytes(connection.body[:LONGEST_BODY])
+        answer = Answer(connection.status, _headers(connection.fields), body, monotonic() - started)
+        self._rest(connection)
+        return answer
 
-    def _checked(self, url: str) -> URL:
+    def _target(self, url: str) -> _Target:
         """The URL as written.
 
         The same text always gets the same verdict; what it resolves to is checked for each
         connection.
         """
-        checked = self._urls.get(url)
-        if checked is None:
+        target = self._targets.get(url)
+        if target is None:
             try:
-                self._guard.check_url(url)
+                place = self._guard.check_url(url)
             except Refused as refused:
                 raise _failure(refused) from None
-            if len(self._urls) >= _REMEMBERED_MOST:
-                self._urls.clear()
-            checked = self._urls[url] = URL(url, encoded=True)
-        return checked
+            if len(self._targets) >= _REMEMBERED_MOST:
+                self._targets.clear()
+            target = self._targets[url] = _read(url, place, self._user_agent)
+        return target
 
-    def _opened(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(
-                    resolver=_GuardedResolver(self._guard),
-                    socket_factory=self._open_socket,
-                    ttl_dns_cache=_DNS_SECONDS,  # safe: each socket is checked again
-                    limit=self._limit,
-                    limit_per_host=0,
-                    keepalive_timeout=_KEEPALIVE_SECONDS,
-                    ssl=self._tls or True,
-                ),
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                trust_env=False,  # a proxy or .netrc of the machine would bypass the guard
-                auto_decompress=False,
-                skip_auto_headers=("accept", "accept-encoding", "content-type", "user-agent"),
-                max_line_size=_LONGEST_HEADER,
-                max_field_size=_LONGEST_HEADER,
-            )
-        return self._session
+    def _rest(self, connection: Connection) -> None:
+        if connection.reusable() and not self._waiting and not self._closed:
+            self._resting.add(connection)
+        else:
+            connection.abort()
 
-    def _open_socket(self, address: aiohttp.AddrInfoType) -> socket.socket:
-        family, kind, protocol, _, target = address
+    async def _connection(self, target: _Target, deadline: float) -> Connection:
+        async with asyncio.timeout_at(deadline):
+            await self._take_place()
+            connection = Connection(target.origin, self._forget)
+            self._open.add(connection)
+            try:
+                await self._connect(connection, target, deadline)
+            except BaseException:
+                self._forget(connection)
+                raise
+            return connection
+
+    async def _take_place(self) -> None:
+        if self._places.locked():
+            self._resting.drop_oldest()
+        self._waiting += 1
         try:
-            self._guard.check_address(str(target[0]), int(target[1]))
-        except Refused as refused:
-            raise _Stopped(refused) from None
-        return socket.socket(family, kind, protocol)
+            await self._places.acquire()
+        finally:
+            self._waiting -= 1
 
+    def _forget(self, connection: Connection) -> None:
+        """It is gone, or never came to be; both may be told of the same one."""
+        if connection in self._open:
+            self._open.remove(connection)
+            self._resting.forget(connection)
+            self._places.release()
 
-class _Stopped(OSError):
-    """Carries a refusal through aiohttp, which passes only OSErrors on unharmed."""
+    async def _connect(self, connection: Connection, target: _Target, deadline: float) -> None:
+        secure = target.origin.scheme == "https"
+        context = self._context() if secure else None
+        await asyncio.get_running_loop().create_connection(
+            lambda: connection,
+            sock=await self._reached(target, deadline),
+            ssl=context,
+            server_hostname=target.origin.host if secure else None,
+        )
 
-    def __init__(self, refused: Refused) -> None:
-        # one text for all: of several alike errors the first is passed on, unlike ones are merged
-        super().__init__("refused by the guard")
-        self.refused = refused
+    async def _reached(self, target: _Target, deadline: float) -> socket.socket:
+        """Try one address after the other; none may use up the time of those behind it."""
+        loop, (_, host, port) = asyncio.get_running_loop(), target.origin
+        addresses = [target.address] if target.address else await self._addresses(host, port)
+        for left in range(len(addresses), 1, -1):
+            share = (deadline - loop.time()) / left
+            with contextlib.suppress(OSError):
+                async with asyncio.timeout(share):
+                    return await self._connected(addresses[-left], port)
+        return await self._connected(addresses[-1], port)
 
-
-class _GuardedResolver(AbstractResolver):
-    def __init__(self, guard: Guard) -> None:
-        self._guard = guard
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
+    async def _connected(self, address: str, port: int) -> socket.socket:
+        self._guard.check_address(address, port)
+        opened = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
         try:
-            addresses = await self._guard.addresses(host, port)
-        except Refused as refused:
-            raise _Stopped(refused) from None
-        return [
-            ResolveResult(
-                hostname=host,
-                host=address,
-                port=port,
-                family=socket.AF_INET6 if ":" in address else socket.AF_INET,
-                proto=socket.IPPROTO_TCP,
-                flags=socket.AI_NUMERICHOST,
-            )
-            for address in addresses
-        ]
+            opened.setblocking(False)
+            opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            await asyncio.get_running_loop().sock_connect(opened, (address, port))
+        except BaseException:
+            opened.close()
+            raise
+        return opened
 
-    async def close(self) -> None:
-        """Nothing is held here."""
+    async def _addresses(self, host: str, port: int) -> Sequence[str]:
+        """One look-up for all who ask within 10 s. Safe: each socket is checked again."""
+        key = (host, port)
+        lookup = self._lookups.get(key)
+        if lookup is None:
+            lookup = asyncio.ensure_future(self._guard.addresses(host, port))
+            self._lookups[key] = lookup
+            lookup.add_done_callback(lambda done: self._looked_up(key, done))
+        return await asyncio.shield(lookup)
+
+    def _looked_up(self, key: tuple[str, int], lookup: asyncio.Task[list[str]]) -> None:
+        if lookup.cancelled() or lookup.exception() is not None:
+            del self._lookups[key]
+        else:
+            lookup.get_loop().call_later(_DNS_SECONDS, self._lookups.pop, key, None)
+
+    def _context(self) -> ssl.SSLContext:
+        if self._tls is None:
+            self._tls = ssl.create_default_context()
+            self._tls.set_alpn_protocols(["http/1.1"])
+        return self._tls
+
+    def _explain(self, error: Exception) -> str:
+        """Say in our words what went wrong: foreign texts quote foreign bytes."""
+        match error:
+            case ssl.SSLCertVerificationError():
+                return f"TLS: certificate: {error.verify_message[:_LONGEST_REASON]}"
+            case ssl.SSLError():
+                return f"TLS: {(error.reason or 'handshake failed').lower().replace('_', ' ')}"
+            case Closed():
+                return "connection closed without an answer"
+            case NotHTTP():
+                return "the answer is not valid HTTP, or its headers are too large"
+            case ConnectionRefusedError():
+                return "connection refused"
+            case ConnectionResetError() | BrokenPipeError():
+                return "connection reset"
+            case OSError(errno=int() as number):
+                return os.strerror(number).lower()
+            case TimeoutError():
+                return f"timed out after {self._seconds:g} s"
+            case _:
+                return "could not send"
 
 
-async def _read_body(response: aiohttp.ClientResponse, body: bytearray) -> None:
-    async for chunk in response.content.iter_any():
-        body += chunk
-        if len(body) >= LONGEST_BODY:
-            break
+def _read(url: str, place: Place, user_agent: str) -> _Target:
+    """Path and host go out as written, without the fragment, a final dot, a usual port."""
+    parts = urlsplit(url)
+    path = parts.path or "/"
+    host = _PORT.sub("", parts.netloc)
+    if (place.scheme, place.port) not in _USUAL_PORTS:
+        host = f"{host}:{place.port}"
+    return _Target(
+        origin=Origin(place.scheme, place.host, place.port),
+        address=None if place.address is None else str(place.address),
+        head=f"POST {path}{'?' if parts.query else ''}{parts.query} HTTP/1.1\r\n"
+        f"host: {host}\r\nuser-agent: {user_agent}\r\naccept-encoding: identity\r\n",
+    )
 
 
-def _headers(response: aiohttp.ClientResponse) -> dict[str, str]:
+def _message(target: _Target, request: Request) -> bytes:
+    fields = "".join([f"{name}: {value}\r\n" for name, value in request.headers.items()])
+    head = f"{target.head}{fields}content-length: {len(request.body)}\r\n\r\n"
+    lines = len(request.headers) + 6
+    if head.count("\n") != lines or head.count("\r") != lines or "\0" in head:
+        raise SendFailed("a header holds a line break or NUL")
+    return head.encode() + request.body
+
+
+def _headers(fields: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
     """Lower-case names; repeated ones joined, as RFC 9110 (5.3) reads them."""
     headers: dict[str, str] = {}
-    for name, value in response.headers.items():
-        lower, text = clean(name.lower()), clean(value)
+    for name, value in fields:
+        lower, text = name.decode().lower(), value.decode(errors="replace")
         headers[lower] = f"{headers[lower]}, {text}" if lower in headers else text
     return headers
 
@@ -211,33 +288,3 @@ def _failure(refused: Refused) -> SendFailed:
     if isinstance(refused, NoSuchHost):
         return SendFailed(str(refused))
     return SendFailed(f"address refused: {refused}", blocked=True)
-
-
-def _explain(error: aiohttp.ClientError | OSError) -> SendFailed:
-    """Say in our words what went wrong: aiohttp's texts quote URLs and foreign bytes."""
-    cause: Exception = error
-    if isinstance(error, aiohttp.ClientConnectorError):
-        cause = error.os_error
-    if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        cause = error.certificate_error
-    match cause:
-        case _Stopped():
-            return _failure(cause.refused)
-        case ssl.SSLCertVerificationError():
-            return SendFailed(f"TLS: certificate: {cause.verify_message[:_LONGEST_REASON]}")
-        case ssl.SSLError():
-            return SendFailed(
-                f"TLS: {(cause.reason or 'handshake failed').lower().replace('_', ' ')}"
-            )
-        case aiohttp.ServerDisconnectedError():
-            return SendFailed("connection closed without an answer")
-        case aiohttp.ClientResponseError():
-            return SendFailed("the answer is not valid HTTP, or its headers are too large")
-        case OSError(errno=errno.ECONNREFUSED):
-            return SendFailed("connection refused")
-        case OSError(errno=errno.ECONNRESET | errno.EPIPE):
-            return SendFailed("connection reset")
-        case OSError(errno=int() as number):
-            return SendFailed(os.strerror(number).lower())
-        case _:
-            return SendFailed("could not send")

@@ -287,7 +287,7 @@ def _check_name(host: str, local_names: bool) -> str:
 
 
 def _check_parsers(url: str, place: Place) -> None:
-    """Two libraries must read the same as we do: one is what the client connects with."""
+    """Two libraries must read the same as we do."""
     try:
         plain, client = urlsplit(url), URL(url, encoded=True)
         readings = {

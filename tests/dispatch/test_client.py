@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import ipaddress
 import json
+import random
 import socket
 import ssl
 import struct
@@ -21,9 +22,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from dispatch import connection
 from dispatch.client import LONGEST_BODY, Client, SendFailed
 from dispatch.guard import Guard
-from dispatch.sink import Request, Result, sinks
+from dispatch.sink import Answer, Request, Result, sinks
 from store.clock import system_clock
 
 LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"),)
@@ -131,12 +133,16 @@ def names(*answers: Sequence[str]) -> Callable[[str], Awaitable[Sequence[str]]]:
 
 
 def client(
-    guard: Guard | None = None, *, timeout: timedelta = LONG, tls: ssl.SSLContext | None = None
+    guard: Guard | None = None,
+    *,
+    timeout: timedelta = LONG,
+    limit: int = 100,
+    tls: ssl.SSLContext | None = None,
 ) -> Client:
     return Client(
         guard or Guard(allow=LOOPBACK, resolve=names(["127.0.0.1"])),
         timeout=timeout,
-        limit=100,
+        limit=limit,
         user_agent="taskbell/test",
         tls=tls,
     )
@@ -589,3 +595,471 @@ async def test_a_plain_server_behind_https_is_a_failure() -> None:
 async def test_a_client_that_sent_nothing_can_be_closed() -> None:
     async with client():
         pass
+
+
+NO_CONTENT = b"HTTP/1.1 204 No Content\r\n\r\n"
+BY_CHUNKS = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("raw", "status", "body", "kept"),
+    [
+        pytest.param(NO_CONTENT, 204, b"", True, id="204"),
+        pytest.param(
+            b"HTTP/1.1 304 No\r\ncontent-length: 9\r\n\r\n", 304, b"", True, id="304 with a length"
+        ),
+        pytest.param(BY_CHUNKS + b"2\r\nok\r\n0\r\n\r\n", 200, b"ok", True, id="chunks"),
+        pytest.param(
+            BY_CHUNKS + b"1;a=b\r\no\r\n1\r\nk\r\n0\r\nx-a: b\r\n\r\n",
+            200,
+            b"ok",
+            True,
+            id="chunks with extensions and a trailer",
+        ),
+        pytest.param(b"HTTP/1.1 103 E\r\nx-a: b\r\n\r\n" * 9 + OK, 200, b"ok", True, id="1xx"),
+        pytest.param(
+            b"HTTP/1.0 200 OK\r\ncontent-length: 2\r\n\r\nok", 200, b"ok", False, id="HTTP/1.0"
+        ),
+        pytest.param(
+            b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok",
+            200,
+            b"ok",
+            False,
+            id="Connection: close",
+        ),
+        pytest.param(
+            b"HTTP/1.1 101 Now\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n\0\0",
+            101,
+            b"",
+            False,
+            id="another protocol",
+        ),
+        pytest.param(OK + OK, 200, b"ok", False, id="an answer too many"),
+        pytest.param(OK + b"\0", 200, b"ok", False, id="a byte too many"),
+        pytest.param(BY_CHUNKS + b"2\r\nok\r\nx\r\n", 200, b"ok", False, id="bad chunk"),
+    ],
+)
+async def test_answers_are_framed_as_http_says(
+    raw: bytes, status: int, body: bytes, kept: bool
+) -> None:
+    async with serving(answering(raw)) as server, client() as sender:
+        for _ in range(2):
+            answer = await sender.post(request(server.port))
+
+            assert (answer.status, answer.body) == (status, body)
+            assert "x-a" not in answer.headers  # neither from a 1xx answer nor from a trailer
+
+    assert server.connections == (1 if kept else 2)
+
+
+async def test_a_body_without_a_length_ends_with_the_connection() -> None:
+    async def once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\nall of it")
+
+    async with serving(once) as server, client() as sender:
+        answer = await sender.post(request(server.port))
+
+    assert (answer.status, answer.body) == (200, b"all of it")
+
+
+async def test_an_answer_may_come_byte_by_byte() -> None:
+    async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        for byte in BY_CHUNKS + b"2\r\nok\r\n0\r\n\r\n":
+            writer.write(bytes([byte]))
+            await writer.drain()
+            await asyncio.sleep(0)
+
+    async with serving(drip) as server, client() as sender:
+        answer = await sender.post(request(server.port))
+
+    assert (answer.status, answer.body) == (200, b"ok")
+
+
+@pytest.mark.parametrize(
+    ("fields", "fits"),
+    [
+        pytest.param([b"x: " + b"a" * 8_000], True, id="a long header"),
+        pytest.param([b"x: " + b"a" * 8_192], False, id="a header over 8 KiB"),
+        pytest.param([b"x: a"] * 199, True, id="many headers"),
+        pytest.param([b"x: a"] * 200, False, id="over 200 headers"),
+        pytest.param([b"x: " + b"a" * 8_000] * 8, True, id="a long head"),
+        pytest.param([b"x: " + b"a" * 8_000] * 9, False, id="a head over 64 KiB"),
+        pytest.param([b"a b: c"], False, id="a blank in a name"),
+        pytest.param([b"content-length: 5"], False, id="two lengths"),
+        pytest.param([b"transfer-encoding: chunked"], False, id="two framings"),
+    ],
+)
+async def test_headers_are_bounded_and_strictly_read(fields: list[bytes], fits: bool) -> None:
+    raw = b"\r\n".join([b"HTTP/1.1 200 OK", *fields, b"content-length: 0", b"", b""])
+
+    async with serving(answering(raw)) as server, client() as sender:
+        if fits:
+            assert (await sender.post(request(server.port))).status == 200
+        else:
+            failed = await failure(sender, request(server.port))
+            assert failed.reason == ("the answer is not valid HTTP, or its headers are too large")
+
+
+@pytest.mark.parametrize(
+    "drop",
+    [
+        pytest.param(b"1\r\nx\r\n" * 1000, id="small chunks"),
+        pytest.param(b"1;" + b"x" * 6000 + b"\r\nx\r\n", id="large extensions"),
+        pytest.param(b"0\r\nx: " + b"x" * 6000, id="a trailer that never ends"),
+    ],
+)
+async def test_reading_stops_however_little_of_it_is_body(drop: bytes) -> None:
+    async def pour(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(BY_CHUNKS + drop)
+        while True:
+            writer.write(drop.removeprefix(b"0\r\nx: "))
+            await writer.drain()
+
+    async with serving(pour) as server, client() as sender:
+        answer = await sender.post(request(server.port))
+
+    assert answer.status == 200
+
+
+async def test_whatever_comes_back_is_an_answer_or_a_failure() -> None:
+    dice = random.Random(0)
+    good = [OK, NO_CONTENT, BY_CHUNKS + b"2\r\nok\r\n0\r\n\r\n", b"HTTP/1.1 103 E\r\n\r\n" + OK]
+
+    async def babble(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        raw = bytearray(dice.choice(good) * 2)
+        for _ in range(dice.randrange(4)):
+            raw[dice.randrange(len(raw))] = dice.randrange(256)
+        cut = dice.randrange(len(raw))
+        writer.write(raw[:cut])
+        await asyncio.sleep(0)
+        writer.write(raw[cut : dice.randrange(cut, len(raw) + 1)])
+
+    async with serving(babble) as server, client() as sender:
+        ends = await asyncio.gather(
+            *(sender.post(request(server.port)) for _ in range(300)), return_exceptions=True
+        )
+
+    assert {type(end) for end in ends} == {Answer, SendFailed}
+
+
+def told_of_the_end(first: bytes, ended: asyncio.Event) -> Handler:
+    """Answers once, and tells when the client has closed."""
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(first)
+        with contextlib.suppress(ConnectionError):
+            await reader.read()
+        ended.set()
+
+    return handle
+
+
+@pytest.mark.parametrize("last", [b"", b"HTTP/1.1 408 Request Timeout\r\n\r\n", b"\r\n"])
+async def test_a_connection_that_was_closed_while_idle_is_not_used_again(last: bytes) -> None:
+    closing = asyncio.Event()
+
+    async def close_when_told(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(OK)
+        await closing.wait()
+        writer.write(last)
+
+    async with serving(close_when_told) as server, client() as sender:
+        await sender.post(request(server.port))
+        closing.set()
+        for _ in range(20):  # for the news to arrive
+            await asyncio.sleep(0)
+        answer = await sender.post(request(server.port))
+
+    assert answer.status == 200
+    assert server.connections == 2
+
+
+async def test_an_idle_connection_is_closed_before_the_other_side_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connection, "_REST_SECONDS", 0.05)
+    ended = asyncio.Event()
+
+    async with serving(told_of_the_end(OK, ended)) as server, client() as sender:
+        await sender.post(request(server.port))
+
+        await asyncio.wait_for(ended.wait(), 5)
+
+
+async def test_a_connection_that_idled_for_too_long_is_not_used_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with serving(answering(OK)) as server, client() as sender:
+        await sender.post(request(server.port))
+        monkeypatch.setattr(connection, "_REST_SECONDS", 0)  # its timer is late
+        await sender.post(request(server.port))
+
+    assert server.connections == 2
+
+
+async def test_a_connection_whose_request_was_not_taken_in_is_not_used_again() -> None:
+    async def early(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(OK)
+        await writer.drain()
+        await asyncio.Event().wait()
+
+    async with serving(early) as server, client() as sender:
+        large = Request(request(server.port).url, {}, b"x" * 20_000_000)
+        for _ in range(2):
+            assert (await sender.post(large)).status == 200
+
+    assert server.connections == 2
+
+
+async def test_idle_connections_make_room_for_another_host() -> None:
+    ended = asyncio.Event()
+
+    async with (
+        serving(told_of_the_end(OK, ended)) as first,
+        serving(answering(OK)) as second,
+        client(timeout=timedelta(seconds=2), limit=1) as sender,  # idle ones are kept for longer
+    ):
+        await sender.post(request(first.port))
+        answer = await sender.post(request(second.port))
+        await asyncio.wait_for(ended.wait(), 5)
+
+    assert answer.status == 200
+
+
+async def test_no_more_connections_are_in_use_than_allowed() -> None:
+    busy = most = 0
+
+    async def count(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal busy, most
+        while not reader.at_eof():
+            await read_request(reader)
+            busy += 1
+            most = max(most, busy)
+            await asyncio.sleep(0)
+            busy -= 1
+            writer.write(OK)
+
+    soon = timedelta(seconds=2)  # before idle connections are closed for their age
+    async with serving(count) as server, client(timeout=soon, limit=3) as sender:
+        hosts = [f"hook{number % 7}.example.com" for number in range(40)]
+        answers = await asyncio.gather(
+            *(sender.post(request(server.port, host=host)) for host in hosts)
+        )
+
+    assert {answer.status for answer in answers} == {200}
+    assert most <= 3
+
+
+async def test_waiting_for_a_place_is_part_of_the_attempt() -> None:
+    async with serving(_silence) as server, client(timeout=SHORT, limit=1) as sender:
+        both = await asyncio.gather(*(failure(sender, request(server.port)) for _ in range(2)))
+
+    assert {failed.reason for failed in both} == {"timed out after 0.3 s"}
+    assert server.connections == 1
+
+
+async def test_the_next_address_is_tried_when_one_refuses() -> None:
+    guard = Guard(allow=LOOPBACK, resolve=names(["127.0.0.2", "127.0.0.1"]))
+
+    async with serving(answering(OK)) as server, client(guard) as sender:
+        answer = await sender.post(request(server.port, host="hook.example.com"))
+
+    assert answer.status == 200
+
+
+async def test_a_dead_first_address_does_not_use_up_the_time() -> None:
+    guard = Guard(allow=LOOPBACK, resolve=names(["127.0.0.2", "127.0.0.1"]))
+
+    async with serving(answering(OK)) as server, client(guard, timeout=timedelta(seconds=1)) as c:
+        with contextlib.ExitStack() as sockets:
+            deaf = sockets.enter_context(socket.socket())
+            deaf.bind(("127.0.0.2", server.port))
+            deaf.listen(0)
+            for _ in range(3):  # its queue is full: the kernel lets further ones wait
+                waiting = sockets.enter_context(socket.socket())
+                waiting.setblocking(False)
+                waiting.connect_ex(("127.0.0.2", server.port))
+            answer = await c.post(request(server.port, host="hook.example.com"))
+
+    assert answer.status == 200
+    assert answer.seconds > 0.4
+
+
+async def test_a_name_is_looked_up_once_for_all_who_ask() -> None:
+    lookups = 0
+
+    async def resolve(_: str) -> Sequence[str]:
+        nonlocal lookups
+        lookups += 1
+        await asyncio.sleep(0)
+        return ["127.0.0.1"] if lookups > 1 else []
+
+    async with (
+        serving(answering(OK)) as server,
+        client(Guard(allow=LOOPBACK, resolve=resolve)) as sender,
+    ):
+        post = request(server.port, host="hook.example.com")
+        failed = await asyncio.gather(*(failure(sender, post) for _ in range(3)))
+        await asyncio.gather(*(sender.post(post) for _ in range(3)))
+
+    assert {each.reason for each in failed} == {"no such host: hook.example.com"}
+    assert lookups == 2  # an answer is remembered, a failure is not
+
+
+def keeping_silent(arrived: asyncio.Event, ended: asyncio.Event) -> Handler:
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        arrived.set()
+        with contextlib.suppress(ConnectionError):
+            await reader.read()
+        ended.set()
+
+    return handle
+
+
+async def test_a_canceled_post_closes_its_connection() -> None:
+    arrived, ended = asyncio.Event(), asyncio.Event()
+
+    async with serving(keeping_silent(arrived, ended)) as server, client(limit=1) as sender:
+        for _ in range(2):  # and gives its place back
+            ended.clear()
+            arrived.clear()
+            post = asyncio.ensure_future(sender.post(request(server.port)))
+            await asyncio.wait_for(arrived.wait(), 5)
+            post.cancel()
+            await asyncio.wait_for(ended.wait(), 5)
+            assert post.cancelled()
+
+
+async def test_a_handshake_that_never_ends_is_cut_off() -> None:
+    ended = asyncio.Event()
+
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            await reader.read()
+        ended.set()
+
+    async with serving(say_nothing) as server, client(timeout=SHORT, limit=1) as sender:
+        for _ in range(2):
+            failed = await failure(sender, request(server.port, scheme="https"))
+            assert failed.reason == "timed out after 0.3 s"
+            await asyncio.wait_for(ended.wait(), 5)
+
+
+async def test_closing_the_client_closes_what_is_open() -> None:
+    idle_ended, arrived, busy_ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async with (
+        serving(told_of_the_end(OK, idle_ended)) as server,
+        serving(keeping_silent(arrived, busy_ended)) as busy,
+    ):
+        sender = client()
+        await sender.post(request(server.port))
+        pending = asyncio.ensure_future(failure(sender, request(busy.port)))
+        await asyncio.wait_for(arrived.wait(), 5)
+        await sender.close()
+
+        await asyncio.wait_for(idle_ended.wait(), 5)
+        await asyncio.wait_for(busy_ended.wait(), 5)
+        assert (await pending).reason == "connection closed without an answer"
+
+
+async def test_tls_connections_are_kept_and_closed_too(tmp_path: Path) -> None:
+    authority = Authority(tmp_path, "hook.example.com")
+    ended = asyncio.Event()
+
+    async def twice(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for _ in range(2):
+            await read_request(reader)
+            writer.write(OK)
+        with contextlib.suppress(ConnectionError, ssl.SSLError):
+            await reader.read()
+        ended.set()
+
+    async with serving(twice, authority.server([])) as server:
+        async with client(tls=authority.client()) as sender:
+            for _ in range(2):
+                await sender.post(request(server.port, host="hook.example.com", scheme="https"))
+        await asyncio.wait_for(ended.wait(), 5)
+
+    assert server.connections == 1
+
+
+@pytest.mark.parametrize("value", ["a\r\nx-b: c", "a\nb", "a\rb", "a\0b"])
+@pytest.mark.parametrize("place", ["name", "value"])
+async def test_a_header_that_would_become_two_is_not_sent(place: str, value: str) -> None:
+    async with serving(answering(OK)) as server, client() as sender:
+        headers = {value: "a"} if place == "name" else {"x-a": value}
+        failed = await failure(sender, Request(request(server.port).url, headers, b""))
+
+    assert failed.reason == "a header holds a line break or NUL"
+    assert server.connections == 0
+
+
+@pytest.mark.parametrize(
+    ("rest", "path"),
+    [
+        ("", "/"),
+        ("?a=b", "/?a=b"),
+        ("/a//b/../c;d?e=/?f", "/a//b/../c;d?e=/?f"),
+        ('/%7e%2F/{}|"', '/%7e%2F/{}|"'),
+        ("/a?b#c?d", "/a?b"),
+        ("#c", "/"),
+    ],
+)
+async def test_the_path_is_sent_as_written_without_its_fragment(rest: str, path: str) -> None:
+    seen: list[str] = []
+
+    async def record(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen.append((await read_request(reader))[0])
+        writer.write(OK)
+
+    async with serving(record) as server, client() as sender:
+        await sender.post(Request(f"http://127.0.0.1:{server.port}{rest}", {}, b""))
+
+    assert seen == [f"POST {path} HTTP/1.1"]
+
+
+@pytest.mark.parametrize(
+    ("written", "sent"),
+    [("Hook.Example.com", "Hook.Example.com"), ("hook.example.com.", "hook.example.com")],
+)
+async def test_the_host_is_sent_as_written_without_a_final_dot(written: str, sent: str) -> None:
+    seen: list[str] = []
+
+    async def record(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen.append((await read_request(reader))[1]["host"])
+        writer.write(OK)
+
+    async with serving(record) as server, client() as sender:
+        await sender.post(request(server.port, host=written))
+
+    assert seen == [f"{sent}:{server.port}"]
+
+
+async def test_an_ipv6_address_keeps_its_brackets() -> None:
+    seen: list[str] = []
+
+    async def record(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen.append((await read_request(reader))[1]["host"])
+        writer.write(OK)
+        writer.close()
+
+    try:
+        listener = await asyncio.start_server(record, "::1", 0)
+    except OSError:
+        pytest.skip("no IPv6 here")
+    port = listener.sockets[0].getsockname()[1]
+    async with client(Guard(allow=[ipaddress.ip_network("::1/128")])) as sender:
+        answer = await sender.post(request(port, host="[::1]"))
+    listener.close()
+
+    assert answer.status == 200
+    assert seen == [f"[::1]:{port}"]

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from sqlalchemy import bindparam, event
+from sqlalchemy import Connection, Integer, bindparam, event, select
 
 from store.bulk import Bulk
 from store.store import Store
@@ -82,6 +82,27 @@ def test_no_rows_need_no_statement(store: Store) -> None:
     run(store, Bulk(receipts.insert(), *COLUMNS), [])
 
     assert rows(store, receipts) == []
+
+
+def test_a_question_is_answered_for_each_row_in_their_order(store: Store) -> None:
+    made = [receipt(number, token_id=f"tok_{number % 3}") for number in range(9)]
+    run(store, Bulk(receipts.insert(), *COLUMNS), made)
+    first_of = Bulk(
+        select(receipts.c.id)
+        .where(receipts.c.token_id == bindparam("token"), receipts.c.received_at <= bindparam("at"))
+        .order_by(receipts.c.id)
+        .limit(bindparam("most", type_=Integer))
+    )
+    wishes = [
+        {"token": "tok_2", "at": NOON, "most": 2},
+        {"token": "tok_0", "at": NOON, "most": 1},
+        {"token": "tok_1", "at": NOON - timedelta(seconds=1), "most": 9},
+    ]
+
+    def ask(connection: Connection) -> list[list[str]]:
+        return [[row.id for row in first_of.ask(connection, each)] for each in (wishes, [])]
+
+    assert store.read_now(ask) == [["rcp_2", "rcp_5", "rcp_0"], []]
 
 
 def test_a_row_without_a_value_is_a_bug(store: Store) -> None:
