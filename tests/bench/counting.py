@@ -10,6 +10,7 @@ import json
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Engine, event
 
@@ -22,7 +23,11 @@ def count(file: Path) -> None:
     def note(kind: str) -> None:
         seen[kind].append(time.monotonic())
 
-    event.listen(Engine, "before_cursor_execute", lambda *_: note("statements"))
+    def statement(_connection: Any, _cursor: Any, text: str, *_: Any) -> None:
+        if not text.startswith("BEGIN"):  # SQLite is told of it; PostgreSQL's driver does so itself
+            note("statements")
+
+    event.listen(Engine, "before_cursor_execute", statement)
     event.listen(Engine, "begin", lambda *_: note("transactions"))
     sys.argv = ["taskbell", "serve"]
     try:
