@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -140,8 +141,8 @@ def _open_sqlite(url: URL) -> Database:
 
 def _sqlite_pragmas(connection: sqlite3.Connection, _record: object) -> None:
     connection.isolation_level = None
+    _use_wal(connection)
     for pragma in (
-        "journal_mode = WAL",
         "synchronous = FULL",  # NORMAL would lose acknowledged pushes on a power cut
         "foreign_keys = ON",
         "cache_size = -65536",
@@ -149,6 +150,20 @@ def _sqlite_pragmas(connection: sqlite3.Connection, _record: object) -> None:
     ):
         connection.execute(f"PRAGMA {pragma}")
 
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    """Turn WAL on. On a new file SQLite does not wait for others who do just that: this does."""
+    for wait in _WAL_WAITS:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError:
+            time.sleep(wait)
+        else:
+            return
+    connection.execute("PRAGMA journal_mode = WAL")
+
+
+_WAL_WAITS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 
 _CONNECT: dict[str, Any] = {
     "connect_timeout": CONNECT_TIMEOUT_SECONDS,
