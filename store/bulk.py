@@ -26,6 +26,7 @@ from sqlalchemy import (
 from sqlalchemy.sql.visitors import replacement_traverse
 from sqlalchemy.types import TypeEngine
 
+from store.database import Statement
 from store.text import json_bytes
 
 _Statement = Insert | Update | Select[Any]
@@ -52,6 +53,12 @@ class Bulk:
         """Do it for each row, in their order; nothing for none."""
         if rows:
             self._made_ready(connection.dialect).run(connection, rows)
+
+    def statement(self, dialect: Dialect, rows: Sequence[Mapping[str, Any]]) -> Statement:
+        """What run() would have PostgreSQL do."""
+        ready = self._made_ready(dialect)
+        assert isinstance(ready, _Document)  # noqa: S101 - SQLite takes one row after the other
+        return ready.statement(rows)
 
     def ask(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> list[Row[Any]]:
         """What a SELECT finds for each row, in their order. Values come as the driver has them."""
@@ -121,17 +128,17 @@ class _Document(_Ready):
         ]
 
     def run(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-        connection.exec_driver_sql(self._sql, self._document(rows))
+        connection.exec_driver_sql(*self.statement(rows))
 
     def ask(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> list[Row[Any]]:
-        return list(connection.exec_driver_sql(self._sql, self._document(rows)))
+        return list(connection.exec_driver_sql(*self.statement(rows)))
 
-    def _document(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    def statement(self, rows: Sequence[Mapping[str, Any]]) -> Statement:
         values = [
             {name: to(row[name]) if to else row[name] for name, to in self._converts}
             for row in rows
         ]
-        return {"document": json_bytes(values).decode()}
+        return self._sql, {"document": json_bytes(values).decode()}
 
 
 def _of_all(statement: _Statement, columns: Sequence[str], rows: TableValuedAlias) -> Any:

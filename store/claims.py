@@ -71,7 +71,7 @@ class Catch:
 
 def _claim(tx: Tx, claims: Sequence[Claim]) -> list[Catch]:
     _park(tx)  # before the lock: it may take the events' lock, which goes first
-    tx.database.lock(tx.connection, CLAIM_LOCK)
+    tx.lock(CLAIM_LOCK)
     return [_claim_one(tx, claim) for claim in claims]
 
 

@@ -7,7 +7,7 @@ import fcntl
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -23,9 +23,7 @@ from sqlalchemy import (
     create_engine,
     event,
     exc,
-    func,
     make_url,
-    select,
 )
 from sqlalchemy.engine import URL
 
@@ -45,6 +43,17 @@ CLAIM_LOCK = 7_305_002  # held while deliveries are claimed: limits are exact ac
 MIGRATION_LOCK = 7_305_003
 
 
+Statement = tuple[str, Mapping[str, Any] | None]
+"""SQL as the driver takes it, and its parameters."""
+
+_COMMIT: Statement = ("COMMIT", None)
+
+
+def lock_statement(number: int) -> Statement:
+    """What takes an advisory lock of PostgreSQL, until the transaction's end."""
+    return f"SELECT pg_advisory_xact_lock({number})", None
+
+
 @dataclass(frozen=True, slots=True)
 class Database:
     """One database: `writer` for the one writing thread, `reader` for the readers' pool."""
@@ -62,16 +71,17 @@ class Database:
         """The address without its password, for logs."""
         return self.url.render_as_string(hide_password=True)
 
-    def now(self, connection: Connection, clock: Clock) -> datetime:
-        """The time that leases and due times go by.
+    def now(self, connection: Connection, clock: Clock, value: str) -> tuple[datetime, Any]:
+        """The time that leases and due times go by, and what a query of one value finds.
 
         Many hosts share one PostgreSQL, so its clock counts there; a clock that a test injected
         counts everywhere.
         """
         if self.postgresql and clock is system_clock:
-            moment: datetime = connection.execute(select(func.clock_timestamp())).scalar_one()
-            return moment
-        return clock()
+            asked = (f"SELECT clock_timestamp(), ({value})", None)
+            moment, found = self.ask(connection, [asked])[0]
+            return moment, found
+        return clock(), connection.exec_driver_sql(value).scalar()
 
     def lock(self, connection: Connection, number: int) -> None:
         """Wait for an advisory lock and hold it to the end of the transaction.
@@ -79,7 +89,30 @@ class Database:
         SQLite has one writer at a time anyway.
         """
         if self.postgresql:
-            connection.execute(select(func.pg_advisory_xact_lock(number)))
+            connection.exec_driver_sql(*lock_statement(number))
+
+    def send(
+        self, connection: Connection, statements: Sequence[Statement], *, commit: bool = False
+    ) -> None:
+        """Run PostgreSQL statements whose answers nobody reads, for the price of one round trip."""
+        self._together(connection, [*statements, _COMMIT] if commit else statements)
+
+    def ask(self, connection: Connection, statements: Sequence[Statement]) -> list[tuple[Any, ...]]:
+        """The same, and what the last one finds, as the driver has it."""
+        return self._together(connection, statements).fetchall()
+
+    def _together(
+        self, connection: Connection, statements: Sequence[Statement]
+    ) -> psycopg.Cursor[Any]:
+        driver: psycopg.Connection[Any] = connection.connection.driver_connection  # type: ignore[assignment]
+        try:
+            with driver.pipeline():
+                return [driver.execute(sql, values) for sql, values in statements][-1]
+        except connection.dialect.loaded_dbapi.Error as error:
+            base, dialect = connection.dialect.loaded_dbapi.Error, connection.dialect
+            raise exc.DBAPIError.instance(
+                None, None, error, base, hide_parameters=True, dialect=dialect
+            ) from error
 
     def lift_time_limits(self, connection: Connection) -> None:
         """Let a transaction take as long as it takes; waiting for locks stays limited."""

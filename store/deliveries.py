@@ -55,8 +55,8 @@ class Finished:
 
 def _finish(tx: Tx, items: Sequence[Finished]) -> list[None]:
     held = _still_held(tx, items)
-    _FINISH.run(tx.connection, [_finish_values(item, tx.now) for item in items])
-    _INSERT_ATTEMPTS.run(tx.connection, [_attempt_row(item) for item in items])
+    tx.write(_FINISH, [_finish_values(item, tx.now) for item in items])
+    tx.write(_INSERT_ATTEMPTS, [_attempt_row(item) for item in items])
     buried = [item for item in items if not item.delivered and item.retry_in is None]
     announce_dead(tx, [i.delivery.id for i in buried if i.delivery.id in held and not i.refused])
     _watch_health(tx, items)

@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import bindparam, func, or_, select, text
 
 from store.among import among
+from store.bulk import Bulk
 from store.database import CLAIM_LOCK
 from store.matching import Subscription
 from store.outlet import Delivery
@@ -59,7 +60,7 @@ class _Gate:
     def __init__(
         self, tx: Tx, behind: Collection[str], delivery_rows: Sequence[Mapping[str, Any]]
     ) -> None:
-        tx.database.lock(tx.connection, CLAIM_LOCK)  # claims count what is in flight, too
+        tx.lock(CLAIM_LOCK)  # claims count what is in flight, too
         self._known = tx.subscriptions
         self._behind = set(behind)
         self._flying = Counter(in_flight(tx))
@@ -86,11 +87,10 @@ class _Gate:
 
 def in_flight(tx: Tx) -> dict[str, int]:
     """How many deliveries of each subscription are in flight, in all processes."""
-    rows = tx.connection.execute(_IN_FLIGHT_COUNTS, {"now": tx.now})
-    return {row[0]: int(row[1]) for row in rows}
+    return dict(tx.ask(_IN_FLIGHT_COUNTS, {"now": tx.now}))
 
 
-_IN_FLIGHT_COUNTS = (
+_IN_FLIGHT_COUNTS = Bulk(
     select(deliveries.c.subscription_id, func.count())
     .where(deliveries.c.status == IN_FLIGHT, deliveries.c.due_at > bindparam("now"))
     .group_by(deliveries.c.subscription_id)

@@ -10,9 +10,10 @@ from typing import Any
 from sqlalchemy import Connection, Row, select
 
 from store.events import Interest, wants
-from store.tables import counters, subscriptions
+from store.tables import subscriptions
 
 COUNTER = "subscriptions"
+SUBSCRIPTIONS_VERSION = "SELECT value FROM counters WHERE name = 'subscriptions'"
 DEFAULT_MAX_IN_FLIGHT = 32
 
 
@@ -84,11 +85,8 @@ class SubscriptionBook:
         self._version: int | None = None
         self._all: dict[str, Subscription] = {}
 
-    def current(self, connection: Connection) -> Mapping[str, Subscription]:
-        """As the transaction sees them; read again only when the counter moved."""
-        version = connection.execute(
-            select(counters.c.value).where(counters.c.name == COUNTER)
-        ).scalar()
+    def current(self, connection: Connection, version: int | None) -> Mapping[str, Subscription]:
+        """As the transaction sees them; read again only when the version is another."""
         if version is None or version != self._version:
             rows = connection.execute(
                 select(subscriptions).where(subscriptions.c.deleted_at.is_(None))

@@ -16,9 +16,7 @@ import threading
 from collections.abc import Callable, Collection, Set
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, text
-
-from store.database import Database, connect_alone
+from store.database import Database, Statement, connect_alone
 
 if TYPE_CHECKING:
     import psycopg
@@ -30,7 +28,7 @@ _CLOSE_SECONDS = 1.0  # a thread that is still connecting, to a host that is awa
 
 # the channel of a table, so that installations in two schemas of one database do not hear each other
 _CHANNEL = "'taskbell_' || 'events'::regclass::oid"
-_ANNOUNCE = text(f"SELECT pg_notify({_CHANNEL}, :payload)")
+_ANNOUNCE = f"SELECT pg_notify({_CHANNEL}, %(payload)s)"
 
 
 class Notices:
@@ -47,11 +45,11 @@ class Notices:
         self._thread: threading.Thread | None = None
         self._stop, self._stopped = socket.socketpair()
 
-    def announce(self, connection: Connection, topics: Set[str]) -> None:
-        """Tell the other processes when, and only if, this transaction commits."""
-        if topics and self._database.postgresql:
-            payload = " ".join((self._origin, *sorted(topics)))
-            connection.execute(_ANNOUNCE, {"payload": payload})
+    def announce(self, topics: Set[str]) -> list[Statement]:
+        """What tells the other processes when, and only if, the transaction commits that runs it."""
+        if not topics or not self._database.postgresql:
+            return []
+        return [(_ANNOUNCE, {"payload": " ".join((self._origin, *sorted(topics)))})]
 
     def listen(self) -> None:
         """Start hearing, in the background: PostgreSQL may still be away."""

@@ -24,12 +24,12 @@ def insert_events(
 ) -> None:
     """Write events so that their cursors follow the commits, and the deliveries they are owed."""
     if event_rows:
-        tx.database.lock(tx.connection, EVENTS_LOCK)
-        _INSERT_EVENTS.run(tx.connection, event_rows)
+        tx.lock(EVENTS_LOCK)
+        tx.write(_INSERT_EVENTS, event_rows)
     if delivery_rows:
         if not hand_over(tx, event_rows, delivery_rows):
             tx.wake(DELIVERIES)
-        _INSERT_DELIVERIES.run(tx.connection, delivery_rows)
+        tx.write(_INSERT_DELIVERIES, delivery_rows)
 
 
 _INSERT_EVENTS = Bulk(

@@ -155,9 +155,9 @@ class _TaskBook:
     def save(self) -> None:
         # a task that another process registers at this moment breaks a unique key: the writer then
         # tries again, and finds it
-        _INSERT_TASKS.run(self._tx.connection, [new_task_row(task) for task in self._new.values()])
-        _UPDATE_TASKS.run(
-            self._tx.connection,
+        self._tx.write(_INSERT_TASKS, [new_task_row(task) for task in self._new.values()])
+        self._tx.write(
+            _UPDATE_TASKS,
             [{"task": task.id, **task_state(task)} for task in self._changed.values()],
         )
 
@@ -225,7 +225,7 @@ class _Written:
 
     def save(self) -> None:
         insert_events(self._tx, self._events, self._deliveries)
-        _INSERT_RECEIPTS.run(self._tx.connection, self._receipts)
+        self._tx.write(_INSERT_RECEIPTS, self._receipts)
         learn(self._tx, self._endings)  # under the events lock: an ending is an event
 
 
@@ -445,7 +445,7 @@ class Unread:
 def _keep_unread(tx: Tx, items: Sequence[Unread]) -> list[None]:
     """Keep them, and ask the provider at once about the open tasks their tokens pushed before."""
     rows = [receipt_row(item.provider, item.receipt, Verdict.UNREADABLE, tx.now) for item in items]
-    _INSERT_RECEIPTS.run(tx.connection, rows)
+    tx.write(_INSERT_RECEIPTS, rows)
     token_ids = {item.receipt.token_id for item in items}
     tx.connection.execute(
         tasks.update()

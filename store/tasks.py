@@ -229,7 +229,7 @@ def _reschedule(tx: Tx, items: Sequence[Later]) -> list[None]:
         }
         for item in sorted(items, key=lambda item: item.task_id)
     ]
-    _RESCHEDULE.run(tx.connection, rows)
+    tx.write(_RESCHEDULE, rows)
     return [None] * len(items)
 
 

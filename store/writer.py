@@ -18,10 +18,11 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from sqlalchemy import Connection
 
+from store.bulk import Bulk
 from store.clock import Clock
-from store.database import Database, overtaken, translated
+from store.database import Database, Statement, lock_statement, overtaken, translated
 from store.errors import StoreError, StoreUnavailableError
-from store.matching import COUNTER, Subscription, SubscriptionBook
+from store.matching import COUNTER, SUBSCRIPTIONS_VERSION, Subscription, SubscriptionBook
 from store.outlet import Delivery, Outlet
 from store.tables import counters
 
@@ -43,7 +44,8 @@ class Tx:
     handed: deliveries that the outlet, the dispatcher of this process, gets after the commit.
     """
 
-    connection: Connection
+    _connection: Connection
+    _version: int | None
     database: Database
     now: datetime
     book: SubscriptionBook
@@ -53,12 +55,49 @@ class Tx:
     news: set[str] = field(default_factory=set)
     _subscriptions: Mapping[str, Subscription] | None = None
     _reserved: list[tuple[Outlet, int]] = field(default_factory=list)
+    _unsent: list[Statement] = field(default_factory=list)
+
+    @property
+    def connection(self) -> Connection:
+        """Where to ask and to write at once. It knows of all that was written before."""
+        if self._unsent:
+            unsent, self._unsent = self._unsent, []
+            self.database.send(self._connection, unsent)
+        return self._connection
+
+    def write(self, bulk: Bulk, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Do it for each row, at the latest with the commit.
+
+        On PostgreSQL such statements go together, and what they cost is one round trip.
+        """
+        if rows and self.database.postgresql:
+            self._unsent.append(bulk.statement(self._connection.dialect, rows))
+        elif rows:
+            bulk.run(self._connection, rows)
+
+    def ask(self, bulk: Bulk, row: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        """What a SELECT finds after all that was written, as the driver has it."""
+        if not self.database.postgresql:
+            return [tuple(found) for found in bulk.ask(self._connection, [row])]
+        unsent, self._unsent = self._unsent, []
+        question = bulk.statement(self._connection.dialect, [row])
+        return self.database.ask(self._connection, [*unsent, question])
+
+    def lock(self, number: int) -> None:
+        """Wait for an advisory lock, before anything that comes after this, to the end."""
+        if self.database.postgresql:
+            self._unsent.append(lock_statement(number))
+
+    def commit(self, *last: Statement) -> None:
+        """Only for the writer, and after all operations. last: PostgreSQL's business."""
+        if self.database.postgresql:
+            self.database.send(self._connection, [*self._unsent, *last], commit=True)
 
     @property
     def subscriptions(self) -> Mapping[str, Subscription]:
-        """Every subscription that is not deleted, by id; one small question a transaction."""
+        """Every subscription that is not deleted, by id."""
         if self._subscriptions is None:
-            self._subscriptions = self.book.current(self.connection)
+            self._subscriptions = self.book.current(self.connection, self._version)
         return self._subscriptions
 
     def subscriptions_changed(self) -> None:
@@ -136,10 +175,10 @@ class Writer:
         self,
         database: Database,
         clock: Clock,
-        announce: Callable[[Connection, set[str]], None],
+        announce: Callable[[set[str]], Sequence[Statement]],
         committed: Callable[[set[str]], None],
     ) -> None:
-        """At the end of each transaction `announce` gets the topics that other processes look after.
+        """At the end of each transaction `announce` says how to tell other processes of their topics.
 
         After it, its futures resolved, `committed` gets all topics to wake.
         """
@@ -241,7 +280,7 @@ class Writer:
             for jobs in sorted(groups.values(), key=lambda jobs: jobs[0].operation.order):
                 results = jobs[0].operation.run(tx, [job.item for job in jobs])
                 answers.extend(zip(jobs, results, strict=True))
-            self._announce(tx.connection, tx.news)
+            tx.commit(*self._announce(tx.news))
         return answers, tx
 
     @contextlib.contextmanager
@@ -249,8 +288,8 @@ class Writer:
         tx = None
         try:
             with self._database.writer.begin() as connection:
-                now = self._database.now(connection, self._clock)
-                tx = Tx(connection, self._database, now, self._book, self.outlet)
+                now, version = self._database.now(connection, self._clock, SUBSCRIPTIONS_VERSION)
+                tx = Tx(connection, version, self._database, now, self._book, self.outlet)
                 yield tx
         except BaseException:
             if tx:

@@ -85,7 +85,7 @@ def test_an_injected_clock_counts_everywhere(database_url: str, clock: ManualClo
     database = open_database(database_url)
 
     with database.reader.begin() as connection:
-        assert database.now(connection, clock) == clock()
+        assert database.now(connection, clock, "SELECT 7") == (clock(), 7)
     database.dispose()
 
 
@@ -93,11 +93,14 @@ def test_without_one_the_databases_clock_counts(database_url: str) -> None:
     database = open_database(database_url)
 
     with database.reader.begin() as connection:
-        before, now, after = system_clock(), database.now(connection, system_clock), system_clock()
+        before = system_clock()
+        now, found = database.now(connection, system_clock, "SELECT 7")
+        after = system_clock()
     database.dispose()
 
     assert before <= now <= after  # one machine, one clock
     assert now.tzinfo is not None
+    assert found == 7
 
 
 class TestOneProcessAFile:

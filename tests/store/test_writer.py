@@ -395,6 +395,7 @@ class TestTwoProcesses:
 
         def register_slowly(tx: Tx, item: str) -> Any:
             answers = record.run(tx, [registered(item)])
+            assert tx.connection  # asking for it sends what was written
             theirs_written.set()
             go_on.wait(10)
             return answers[0]
