@@ -115,7 +115,7 @@ _LEFT = Bulk(
     select(deliveries.c.subscription_id)
     .where(
         deliveries.c.subscription_id == bindparam("subscription"),
-        deliveries.c.status.in_(_OPEN),
+        deliveries.c.finished_at.is_(None),
         deliveries.c.due_at <= bindparam("now"),
     )
     .limit(word(1))
@@ -144,14 +144,14 @@ what the process before it held is then due at once, and not when its leases run
 _WAITING = text(
     """
     WITH RECURSIVE hop(sid) AS (
-      SELECT min(subscription_id) FROM deliveries WHERE status IN ('pending', 'in_flight')
+      SELECT min(subscription_id) FROM deliveries WHERE finished_at IS NULL
       UNION ALL
       SELECT (SELECT min(d.subscription_id) FROM deliveries d
-              WHERE d.status IN ('pending', 'in_flight') AND d.subscription_id > hop.sid)
+              WHERE d.finished_at IS NULL AND d.subscription_id > hop.sid)
       FROM hop WHERE hop.sid IS NOT NULL
     )
     SELECT hop.sid, (SELECT min(d.due_at) FROM deliveries d
-      WHERE d.status IN ('pending', 'in_flight') AND d.subscription_id = hop.sid) AS due
+      WHERE d.finished_at IS NULL AND d.subscription_id = hop.sid) AS due
     FROM hop WHERE hop.sid IS NOT NULL
     """
 ).columns(sid=deliveries.c.subscription_id.type, due=deliveries.c.due_at.type)
@@ -304,6 +304,7 @@ def _next() -> Select[Any]:
         select(word(1))
         .where(
             other.c.task_id == deliveries.c.task_id,
+            other.c.task_id.is_not(None),
             other.c.subscription_id.concat(word("")) == deliveries.c.subscription_id,
             other.c.id != deliveries.c.id,
             other.c.status.in_(_OPEN),
@@ -324,7 +325,7 @@ def _next() -> Select[Any]:
         select(deliveries.c.id, deliveries.c.subscription_id)
         .where(
             deliveries.c.subscription_id == bindparam("subscription"),
-            deliveries.c.status.in_(_OPEN),
+            deliveries.c.finished_at.is_(None),
             deliveries.c.due_at <= now,
             before.is_(None),
         )

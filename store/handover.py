@@ -108,6 +108,7 @@ def _lanes_in_use(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> set[tuple[str | 
 
 _LANES_IN_USE = select(deliveries.c.task_id, deliveries.c.subscription_id).where(
     among(deliveries.c.task_id, "ids"),
+    deliveries.c.task_id.is_not(None),
     text(OPEN),
     # what waits for its retry holds nothing back
     or_(deliveries.c.status == IN_FLIGHT, deliveries.c.due_at <= bindparam("now")),

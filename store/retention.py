@@ -101,6 +101,7 @@ def _cancel(tx: Tx, subscription_id: str, reason: str, limit: int) -> int:
         select(deliveries.c.id)
         .where(
             deliveries.c.subscription_id == subscription_id,
+            deliveries.c.finished_at.is_(None),
             or_(
                 deliveries.c.status == word("pending"),
                 # a dead process held it, and nobody claims for this subscription any more

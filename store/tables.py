@@ -115,7 +115,9 @@ class TaskRow(Base, table=True):
         _partial("ix_tasks_deadline", "deadline_at", where=UNENDED),
         _partial("ix_tasks_ended", "updated_at", where=ENDED),
         _partial("ix_tasks_held", "provider", "hint_at", where="hint_at IS NOT NULL"),
-        _partial("ix_tasks_token", "token_id", where="next_poll_at IS NOT NULL"),
+        _partial(
+            "ix_tasks_token", "token_id", where="next_poll_at IS NOT NULL AND token_id IS NOT NULL"
+        ),
         Index("ix_tasks_status_id", "status", "id"),
     )
 
@@ -207,8 +209,11 @@ class SubscriptionRow(Base, table=True):
 class DeliveryRow(Base, table=True):
     __tablename__ = "deliveries"
     __table_args__ = (
-        _partial("ix_deliveries_due", "subscription_id", "due_at", where=OPEN),
-        _partial("ix_deliveries_lane", "task_id", where=OPEN),
+        # No condition follows from another one's. PostgreSQL takes a partial index for empty when it
+        # last saw no such rows, and any that fits for as good: it would walk one of what waits for
+        # each row that does.
+        _partial("ix_deliveries_due", "subscription_id", "due_at", where="finished_at IS NULL"),
+        _partial("ix_deliveries_lane", "task_id", where=f"{OPEN} AND task_id IS NOT NULL"),
         _partial(
             "ix_deliveries_in_flight", "subscription_id", "due_at", where="status = 'in_flight'"
         ),
@@ -303,6 +308,35 @@ class ShiftRow(Base, table=True):
     term: int = Field(sa_type=BigInteger)
 
 
+class CallbackTokenRow(Base, table=True):
+    """What is known of a callback token beyond what it carries; most have no row.
+
+    provider_task_id: the task that a token for a single task was first used for.
+    """
+
+    __tablename__ = "callback_tokens"
+    __table_args__ = (Index("ix_callback_tokens_seen_at", "seen_at"),)
+
+    id: str = Field(primary_key=True, max_length=64)
+    provider: str = Field(max_length=40)
+    provider_task_id: str | None = Field(default=None, max_length=128)
+    seen_at: datetime = Field(sa_type=UtcTime)
+    revoked_at: datetime | None = Field(default=None, sa_type=UtcTime)
+
+
+class AuditRow(Base, table=True):
+    """A change made through the API: who, what, when. Never a secret."""
+
+    __tablename__ = "audit"
+
+    id: str = Field(primary_key=True, max_length=40)
+    at: datetime = Field(sa_type=UtcTime)
+    key_id: str = Field(max_length=40)
+    action: str = Field(max_length=40)
+    object_id: str | None = Field(default=None, max_length=64)
+    detail: Any = Field(default=None, sa_type=JsonText, nullable=True)
+
+
 class CounterRow(Base, table=True):
     """Numbers that tell a process its memory is stale: name 'subscriptions', raised per change."""
 
@@ -331,3 +365,5 @@ api_keys = _table(ApiKeyRow)
 counters = _table(CounterRow)
 durations = _table(DurationRow)
 shifts = _table(ShiftRow)
+callback_tokens = _table(CallbackTokenRow)
+audit = _table(AuditRow)

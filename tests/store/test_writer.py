@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import event, exc, func, select
+from sqlalchemy import Connection, event, exc, func, select
 
 from store.clock import ManualClock
 from store.database import open_database
@@ -395,7 +395,7 @@ class TestTwoProcesses:
 
         def register_slowly(tx: Tx, item: str) -> Any:
             answers = record.run(tx, [registered(item)])
-            assert tx.connection  # asking for it sends what was written
+            assert isinstance(tx.connection, Connection)  # asking for it sends what was written
             theirs_written.set()
             go_on.wait(10)
             return answers[0]
