@@ -40,7 +40,8 @@ class Latency:
         p50 = {name: _figure(turns, lambda delay: delay.p50) for name, turns in found.items()}
         p99 = {name: _figure(turns, lambda delay: delay.p99) for name, turns in found.items()}
         for us, engine in ours.items():
-            what = "ms to delivery at half load"
+            pace = p50[us].name.rpartition(" at ")[2]
+            what = f"ms to delivery at half load, {pace}"
             yield Line(f"p50 {what}", engine, p50[us], p50["bare client"], below(5))
             for them in (f"naive, {engine}", *others):
                 yield Line(f"p50 {what}", engine, p50[us], p50[them], below(1))
