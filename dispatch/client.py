@@ -201,6 +201,7 @@ class Client:
             opened.setblocking(False)
             opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             await asyncio.get_running_loop().sock_connect(opened, (address, port))
+            self._guard.check_address(opened.getpeername()[0], port)
         except BaseException:
             opened.close()
             raise

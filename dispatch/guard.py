@@ -9,14 +9,15 @@ between Python versions and calls NAT64 and IPv4-compatible forms of loopback pu
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import re
 import socket
+import threading
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import lru_cache
+from functools import lru_cache, partial
 from urllib.parse import urlsplit
 
 from yarl import URL
@@ -28,6 +29,7 @@ Resolve = Callable[[str], Awaitable[Sequence[str]]]
 
 LONGEST_URL = 2048
 LONGEST_NAME = 253
+_WILDCARDS = ("0.0.0.0", "::")  # noqa: S104 - compared with, not listened on
 
 
 class Refused(ValueError):
@@ -81,11 +83,19 @@ _PORTS_OF_OTHERS = frozenset(
         2483,  # Oracle
         2484,
         3128,  # Squid
+        3260,  # iSCSI
         3306,  # MySQL
         3389,  # remote desktop
+        3690,  # Subversion
+        4190,  # Sieve
+        4222,  # NATS
         4369,  # Erlang
+        4505,  # Salt
+        4506,
         5060,  # SIP
         5061,
+        5222,  # XMPP
+        5269,
         5432,  # PostgreSQL
         5433,
         5671,  # AMQP
@@ -134,7 +144,11 @@ _PORTS_OF_OTHERS = frozenset(
 # RFC 6761, 6762, 7686, 8375, 9476, ICANN's reserved .internal, and what clusters and routers use
 _NOWHERE = frozenset({"alt", "invalid", "onion"})
 _LOCAL_SUFFIXES = (
+    "cluster",
+    "consul",
     "corp",
+    "docker",
+    "example",
     "home",
     "home.arpa",
     "internal",
@@ -143,8 +157,10 @@ _LOCAL_SUFFIXES = (
     "local",
     "localdomain",
     "localhost",
+    "pod",
     "private",
     "svc",
+    "test",
 )
 
 # IANA special-purpose registries, read 2026-11-20, and 168.63.129.16, Azure's WireServer
@@ -276,13 +292,13 @@ def _check_name(host: str, local_names: bool) -> str:
     if len(name) > LONGEST_NAME or not all(_LABEL.fullmatch(label) for label in labels):
         raise Refused("bad-hostname", "the host is not a valid name")
     if labels[-1] in _NOWHERE:
-        raise Refused("special-name", f".{labels[-1]} names lead nowhere")
+        raise Refused("special-name", "the host's name leads nowhere")
     if local_names:
         return name
     if len(labels) == 1:
-        raise Refused("single-label", f"{name} is a local name; use a full public one")
+        raise Refused("single-label", "the host is a local name; use a full public one")
     if any(name.endswith(f".{suffix}") for suffix in _LOCAL_SUFFIXES):
-        raise Refused("special-name", f"{name} is a local name; use a public one")
+        raise Refused("special-name", "the host is a local name; use a public one")
     return name
 
 
@@ -331,7 +347,8 @@ class Guard:
     ) -> None:
         """Allow opens networks that are not public.
 
-        own: (host, port) of our own public URL; a delivery to it would come back as a push.
+        own: (host, port) of our public URL and of where we listen; a delivery to it would come
+        back as a push. Where the host is the wildcard address, every address of this machine is.
         """
         self._allow = tuple(allow)
         self._own = frozenset((_plain_host(host), port) for host, port in own)
@@ -344,7 +361,7 @@ class Guard:
         if place.address is not None:
             self.check_address(str(place.address), place.port)
         elif (place.host, place.port) in self._own:
-            raise Refused("own-address", f"{place.host}:{place.port} is Taskbell itself")
+            raise _own_address()
         return place
 
     async def check(self, url: object) -> Place:
@@ -367,39 +384,116 @@ class Guard:
         if not found:
             raise NoSuchHost(f"no such host: {host}")
         for text in found:
-            self.check_address(text, port, name=host)
+            self.check_address(text, port)
         return found
 
-    def check_address(self, text: str, port: int, *, name: str | None = None) -> None:
-        """Raise Refused unless a connection to this address may be made. name only explains."""
-        what = text if name is None else f"{name} is {text}, which"
-        if not self.address_allowed(text):
-            raise Refused("address", f"{what} is not a public address")
-        if (text, port) in self._own:
-            raise Refused("own-address", f"{what} is Taskbell itself on port {port}")
+    def check_address(self, text: str, port: int) -> None:
+        """Raise Refused unless a connection to this address may be made.
+
+        The message does not say which address: what a name of an inner zone resolves to is not
+        for a subscription's owner to learn.
+        """
+        address = _address(text)
+        if address is None or not self._open(address):
+            raise Refused("address", "the host is not a public address")
+        if (str(address), port) in self._own or self._listens_on(address, port):
+            raise _own_address()
 
     def address_allowed(self, text: str) -> bool:
         """Whether an address, as the resolver or the socket writes it, is public or was opened."""
-        try:
-            address = ipaddress.ip_address(text)
-        except ValueError:
+        address = _address(text)
+        return address is not None and self._open(address)
+
+    def _open(self, address: Address) -> bool:
+        if public(address):
+            return True
+        # connecting to these leads to another address, which has a spelling of its own
+        if int(address) == 0 or (address.version == 6 and address.ipv4_mapped is not None):
             return False
-        return public(address) or any(address in network for network in self._allow)
+        return any(address in network for network in self._allow)
+
+    def _listens_on(self, address: Address, port: int) -> bool:
+        return any((wildcard, port) in self._own for wildcard in _WILDCARDS) and _ours(address)
+
+
+def _own_address() -> Refused:
+    return Refused("own-address", "the host and port are those of Taskbell itself")
+
+
+def _address(text: str) -> Address | None:
+    try:
+        return ipaddress.ip_address(text)
+    except ValueError:
+        return None
+
+
+def _ours(address: Address) -> bool:
+    """Whether an interface of this machine has the address: only such a one can be bound."""
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as unsent:
+            unsent.bind((str(address), 0))
+    except OSError:
+        return False
+    return True
 
 
 class SystemResolver:
-    """getaddrinfo in threads of its own.
+    """getaddrinfo in threads of its own, one for a name however many ask.
 
     The loop's own lookup shares a handful of threads (uvloop: four) with everything else, where
-    a few names with dead name servers would hold up every delivery.
+    a few names with dead name servers would hold up every delivery. A look-up cannot be cut off:
+    it goes on when whoever asked has given up.
     """
 
-    def __init__(self, threads: int = 32) -> None:
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="lookup")
+    def __init__(
+        self, threads: int = 32, look_up: Callable[[str], list[str]] | None = None
+    ) -> None:
+        self._places = asyncio.Semaphore(threads)
+        self._look_up = look_up or _look_up
+        self._running: dict[str, asyncio.Task[list[str]]] = {}
 
     async def __call__(self, host: str) -> list[str]:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, _look_up, host)
+        running = self._running.get(host)
+        if running is None:
+            running = self._running[host] = asyncio.create_task(self._ask(host))
+            running.add_done_callback(partial(self._ended, host))
+        return await asyncio.shield(running)
+
+    async def _ask(self, host: str) -> list[str]:
+        async with self._places:
+            return await _in_a_daemon(partial(self._look_up, host))
+
+    def _ended(self, host: str, running: asyncio.Task[list[str]]) -> None:
+        del self._running[host]
+        if not running.cancelled():
+            running.exception()  # nobody may be waiting for it any more
+
+
+async def _in_a_daemon(work: Callable[[], list[str]]) -> list[str]:
+    """Do it in a thread that the end of the process does not wait for, as it does for a pool's."""
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[list[str]] = loop.create_future()
+
+    def end(found: list[str] | None, error: Exception | None) -> None:
+        if answer.done():
+            return
+        if error is not None:
+            answer.set_exception(error)
+        else:
+            answer.set_result(found or [])
+
+    def run() -> None:
+        found, error = None, None
+        try:
+            found = work()
+        except Exception as raised:  # noqa: BLE001 - whatever it is, it is the asker's
+            error = raised
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(end, found, error)
+
+    threading.Thread(target=run, name="lookup", daemon=True).start()
+    return await answer
 
 
 def _look_up(host: str) -> list[str]:

@@ -128,7 +128,9 @@ class AtlasCloud:
     async def query(self, ask: Asker, task: Task, now: datetime) -> TaskUpdate:
         answer = await ask.get(PREDICTION_PATH + segment(task.provider_task_id))
         body = read_object(answer.body)
-        found = read_object(body.get("data")) or body  # the docs show it wrapped and bare
+        found = read_object(body.get("data"))
+        if not found and read_id(body.get("id")):  # the docs show it wrapped and bare
+            found = body
         word = read_word(found.get("status"))
         if word is None:
             raise _no_prediction(body, now)

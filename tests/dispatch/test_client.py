@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
-import json
 import random
 import socket
 import ssl
@@ -17,16 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from dispatch import connection
 from dispatch.client import LONGEST_BODY, Client, SendFailed
 from dispatch.guard import Guard
-from dispatch.sink import Answer, Request, Result, sinks
-from store.clock import system_clock
+from dispatch.sink import Answer, Request
+from tests.dispatch.certificates import Authority
 
 LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"),)
 SHORT = timedelta(seconds=0.3)
@@ -226,34 +221,6 @@ async def test_connections_are_kept_for_the_next_delivery() -> None:
             await sender.post(request(server.port))
 
     assert server.connections == 1
-
-
-REDIRECTS = [
-    row
-    for line in (Path(__file__).parent / "hostile_urls.jsonl").read_text().splitlines()
-    if "response" in (row := json.loads(line))
-]
-
-
-@pytest.mark.parametrize("row", REDIRECTS, ids=lambda row: f"{row['id']} {row['description']}")
-async def test_hostile_answers_are_failed_attempts_and_go_nowhere_else(row: dict[str, Any]) -> None:
-    async with serving(answering(OK)) as canary:
-        fields = [("location", f"http://127.0.0.1:{canary.port}/")]
-        fields += [(name, value) for name, value in row["response"].get("headers", [])]
-        lines = "".join(f"{name}: {value}\r\n" for name, value in fields[-1:] + fields[:1])
-        raw = f"HTTP/1.1 {row['response']['status']} x\r\n{lines}content-length: 0\r\n\r\n"
-        guard = Guard(
-            allow=[ipaddress.ip_network(text) for text in row["allow"]],
-            resolve=names(row["dns"]["*"]),
-        )
-
-        async with serving(answering(raw.encode())) as server, client(guard) as sender:
-            answer = await sender.post(request(server.port, host="hook.good-example.net"))
-
-    outcome = sinks()["webhook"].judge(answer, system_clock())
-    assert outcome.result is Result.RETRY
-    assert server.connections == 1
-    assert canary.connections == 0
 
 
 async def _silence(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -500,50 +467,12 @@ async def test_our_own_callbacks_are_not_delivered_to() -> None:
     assert ourselves.connections == 0
 
 
-class Authority:
-    """A certificate authority of this test's own, in a folder."""
-
-    def __init__(self, folder: Path, name: str) -> None:
-        key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "taskbell test")])
-        certificate = (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(subject)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(system_clock() - timedelta(days=1))
-            .not_valid_after(system_clock() + timedelta(days=1))
-            .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
-            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-            .sign(key, hashes.SHA256())
-        )
-        self.certificate, self.key = folder / "certificate.pem", folder / "key.pem"
-        self.certificate.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-        self.key.write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM,
-                serialization.PrivateFormat.PKCS8,
-                serialization.NoEncryption(),
-            )
-        )
-
-    def server(self, asked: list[str | None]) -> ssl.SSLContext:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(self.certificate, self.key)
-        context.sni_callback = lambda _, name, __: asked.append(name)
-        return context
-
-    def client(self) -> ssl.SSLContext:
-        return ssl.create_default_context(cafile=str(self.certificate))
-
-
 async def test_tls_is_checked_against_the_name_and_not_the_number(tmp_path: Path) -> None:
     authority = Authority(tmp_path, "hook.example.com")
     asked: list[str | None] = []
 
     async with (
-        serving(answering(OK), authority.server(asked)) as server,
+        serving(answering(OK), authority.server(asked.append)) as server,
         client(tls=authority.client()) as sender,
     ):
         answer = await sender.post(request(server.port, host="hook.example.com", scheme="https"))
@@ -553,16 +482,17 @@ async def test_tls_is_checked_against_the_name_and_not_the_number(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("host", "trusted", "words"),
+    ("host", "trusted", "expired", "words"),
     [
-        pytest.param("hook.example.com", False, "self-signed certificate", id="unknown issuer"),
-        pytest.param("other.example.com", True, "ostname mismatch", id="another name"),
+        pytest.param("hook.example.com", False, False, "self-signed", id="unknown issuer"),
+        pytest.param("other.example.com", True, False, "ostname mismatch", id="another name"),
+        pytest.param("hook.example.com", True, True, "has expired", id="expired"),
     ],
 )
 async def test_a_bad_certificate_is_a_failure(
-    tmp_path: Path, host: str, trusted: bool, words: str
+    tmp_path: Path, host: str, trusted: bool, expired: bool, words: str
 ) -> None:
-    authority = Authority(tmp_path, "hook.example.com")
+    authority = Authority(tmp_path, "hook.example.com", expired=expired)
     requests = 0
 
     async def count(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -571,7 +501,7 @@ async def test_a_bad_certificate_is_a_failure(
         requests += 1
 
     async with (
-        serving(count, authority.server([])) as server,
+        serving(count, authority.server()) as server,
         client(tls=authority.client() if trusted else None) as sender,
     ):
         failed = await failure(sender, request(server.port, host=host, scheme="https"))
@@ -983,7 +913,7 @@ async def test_tls_connections_are_kept_and_closed_too(tmp_path: Path) -> None:
             await reader.read()
         ended.set()
 
-    async with serving(twice, authority.server([])) as server:
+    async with serving(twice, authority.server()) as server:
         async with client(tls=authority.client()) as sender:
             for _ in range(2):
                 await sender.post(request(server.port, host="hook.example.com", scheme="https"))

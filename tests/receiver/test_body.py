@@ -61,7 +61,7 @@ TEXT_IN_UTF_32 = '{"challenge":"x"}'.encode("utf-32")
         pytest.param(b'{"a":' * 12_000, id="12,000 open objects"),
         pytest.param(b"A" * 1_000_000, id="a million letters"),
         pytest.param(b'{"x":[' + b"0," * 20_000 + b"0]}", id="20,000 elements"),
-        pytest.param(b"[" + b"0," * 9_999 + b"0]", id="one value too many"),
+        pytest.param(b"[" + b"0," * 11_999 + b"0]", id="one value too many"),
         pytest.param(b"1" * 101, id="101 digits"),
         pytest.param(b"-" + b"1" * 101, id="101 digits below zero"),
         pytest.param(b"1" * 100_000, id="more digits than int() takes"),
@@ -89,7 +89,7 @@ def test_a_hostile_body_is_refused(raw: bytes) -> None:
         pytest.param(b'"\\ud800"', "\ud800", id="lone surrogate"),
         pytest.param(b'"\\u0000"', "\0", id="NUL"),
         pytest.param(b'{"a":{"x":1},"b":{"x":1}}', {"a": {"x": 1}, "b": {"x": 1}}, id="siblings"),
-        pytest.param(b"[" + b"0," * 9_998 + b"0]", [0] * 9_999, id="10,000 values"),
+        pytest.param(b"[" + b"0," * 11_998 + b"0]", [0] * 11_999, id="12,000 values"),
     ],
 )
 def test_any_json_value_is_read(raw: bytes, expected: object) -> None:
