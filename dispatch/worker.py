@@ -14,7 +14,7 @@ from dispatch.sink import Event, Result
 from store.claims import Claim, claim, first_due
 from store.clock import Clock
 from store.deliveries import Attempt, Finished, finish
-from store.errors import StoreError
+from store.errors import StoreError, StoreUnavailableError
 from store.outbox import DELIVERIES
 from store.outlet import Delivery, Outlet
 from store.retention import cancel_leftovers
@@ -28,6 +28,7 @@ LEASE_MARGIN = timedelta(seconds=15)
 """How much longer than an attempt a lease is: a lease that runs out early doubles deliveries."""
 
 _LEFTOVERS = 500
+_WRITE_AGAIN = timedelta(seconds=0.5)
 
 
 class Worker:
@@ -55,6 +56,7 @@ class Worker:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._quiet = False  # the last claim found nothing
         self._ahead = timedelta(0)  # of our clock, the store's
+        self._looked_at = clock()
         self.rounds = Rounds(store, DELIVERIES, self._look, places=in_flight, logger=logger)
 
     async def run(self) -> None:
@@ -81,6 +83,9 @@ class Worker:
             self.rounds.start(self._deliver(delivery), delivery.id)
 
     async def _look(self) -> float:
+        before, self._looked_at = self._looked_at, self._clock()
+        if self._looked_at < before:  # it was set back: what is due would seem far off
+            self._quiet = False
         if self._quiet:
             wait = self._until(await self._store.read(first_due))
             if wait > 0:
@@ -104,9 +109,17 @@ class Worker:
     async def _deliver(self, delivery: Delivery) -> None:
         try:
             sent = await self._sender.send(_event(delivery), delivery.subscription)
-            await self._store.write(finish, self._judged(delivery, sent))
+            await self._write_down(self._judged(delivery, sent))
         finally:
             self._outlet.release(1)
+
+    async def _write_down(self, finished: Finished) -> None:
+        """Try for as long as the lease may hold: what nobody wrote down is sent again."""
+        for _ in range(int(self._outlet.lease / _WRITE_AGAIN)):
+            with contextlib.suppress(StoreUnavailableError):
+                return await self._store.write(finish, finished)
+            await asyncio.sleep(_WRITE_AGAIN.total_seconds())
+        return await self._store.write(finish, finished)
 
     def _judged(self, delivery: Delivery, sent: Sent) -> Finished:
         outcome, answer = sent.outcome, sent.answer

@@ -7,9 +7,11 @@ itself.
 
 from __future__ import annotations
 
+import logging
+import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import (
@@ -19,6 +21,7 @@ from sqlalchemy import (
     Select,
     and_,
     bindparam,
+    func,
     or_,
     select,
     text,
@@ -27,13 +30,16 @@ from sqlalchemy import (
 
 from store.among import among
 from store.bulk import Bulk
-from store.database import CLAIM_LOCK
+from store.damaged import what_can_be_read
+from store.database import CLAIM_LOCK, unreadable
 from store.deliveries import announce_dead
-from store.handover import IN_FLIGHT, in_flight
+from store.handover import IN_FLIGHT, TIMES_WHAT_IS_LEFT, in_flight
 from store.matching import Subscription
 from store.outlet import Delivery, Outlet
 from store.tables import deliveries, events, subscriptions, tasks, word
 from store.writer import Operation, Tx
+
+logger = logging.getLogger("taskbell.store")
 
 PARKED_AFTER = 5
 """A delivery whose claims were never finished this often crashes its sender: it is buried."""
@@ -88,7 +94,7 @@ def _claim_one(tx: Tx, wish: Claim) -> Catch:
     due = [subscription for subscription, at in active if at <= tx.now]
     turns = _turns(tx, due)
     limit = tx.reserve(wish.outlet, wish.limit) if wish.outlet else wish.limit
-    ids = _pick(tx, _shares(tx, due, turns, limit), limit)
+    ids = _pick(tx, _shares(tx, due, turns, limit, spare=wish.outlet is not None), limit)
     taken = _lease(tx, ids, wish) if ids else ()
     if wish.outlet:
         tx.give_back(wish.outlet, limit - len(taken))
@@ -163,13 +169,46 @@ def waiting_subscriptions(tx: Tx) -> list[tuple[str, datetime]]:
     The query hops from one subscription to the next in the index: 100,000 rows waiting for one
     cost as much as a single one.
     """
-    rows = [(row.sid, row.due) for row in tx.connection.execute(_WAITING)]
+    rows = _waiting(tx.connection)
+    if any(due is _UNREADABLE for _, due in rows):
+        _mend(tx)
+        rows = _waiting(tx.connection)
     return sorted(rows, key=lambda row: row[1])
 
 
 def first_due(connection: Connection) -> datetime | None:
     """When something is first to be sent, or a lease to be ended: all that an idle look asks."""
-    return min((row.due for row in connection.execute(_WAITING)), default=None)
+    return min((due for _, due in _waiting(connection)), default=None)
+
+
+def _waiting(connection: Connection) -> list[tuple[str, datetime]]:
+    try:
+        found = [(row.sid, row.due) for row in connection.execute(_WAITING)]
+    except Exception as error:
+        if not unreadable(error):
+            raise
+        return [("", _UNREADABLE)]
+    return [(sid, due or _UNREADABLE) for sid, due in found]
+
+
+_UNREADABLE = datetime.min.replace(tzinfo=UTC)
+"""A due time that is none: a claim makes it now."""
+
+
+def _mend(tx: Tx) -> None:
+    nonsense = [deliveries.c.due_at.is_(None)]
+    if not tx.database.postgresql:  # it takes any text for a time
+        nonsense += [
+            func.strftime("%s", deliveries.c.due_at).is_(None),
+            deliveries.c.due_at.not_like(word("____-__-__T%")),
+        ]
+    mended = tx.connection.execute(
+        deliveries.update()
+        .where(deliveries.c.finished_at.is_(None), or_(*nonsense))
+        .values(due_at=tx.now)
+        .returning(deliveries.c.id)
+    )
+    logger.error("deliveries without a due time are due now: %s", ", ".join(mended.scalars()))
 
 
 def _park(tx: Tx) -> None:
@@ -193,18 +232,20 @@ def _park(tx: Tx) -> None:
 
 
 def _shares(
-    tx: Tx, due: Sequence[Subscription], turns: Mapping[str, _Turn], limit: int
+    tx: Tx, due: Sequence[Subscription], turns: Mapping[str, _Turn], limit: int, *, spare: bool
 ) -> list[tuple[Subscription, int]]:
     """How many deliveries each subscription may have now: its own limits, then a fair part.
 
-    Those with the fewest in flight come first, and of these the longest waiting.
+    Those with the fewest in flight come first, and of these the longest waiting. spare: limit is
+    all that is left, and nobody takes the last places (store/handover.py).
     """
     if not due:
         return []
     flying = in_flight(tx)
+    most = TIMES_WHAT_IS_LEFT * limit if spare else sys.maxsize
     room = {
         s.id: min(
-            s.places - flying.get(s.id, 0),
+            min(s.places, most) - flying.get(s.id, 0),
             turns[s.id].ready if s.id in turns else limit,
         )
         for s in due
@@ -215,12 +256,23 @@ def _shares(
     shares: list[tuple[Subscription, int]] = []
     left = limit
     for place, subscription in enumerate(able):
+        fair = left // (len(able) - place)
+        if spare:
+            fair = min(fair, _sparing(left, flying.get(subscription.id, 0)))
         # at least one, also beyond the limit: those before may have nothing that can go now
-        fair = max(1, left // (len(able) - place))
-        share = min(room[subscription.id], fair)
+        share = min(room[subscription.id], max(1, fair))
         shares.append((subscription, share))
         left -= share
     return shares
+
+
+def _sparing(left: int, flying: int) -> int:
+    """How many more a subscription may have, of what is left, so that enough is left then.
+
+    >>> _sparing(256, flying=0), _sparing(28, flying=228), _sparing(1, flying=0)
+    (228, 0, 1)
+    """
+    return max(0, -((flying - TIMES_WHAT_IS_LEFT * left) // (TIMES_WHAT_IS_LEFT + 1)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,10 +405,44 @@ def _take_turns(tx: Tx, shares: Sequence[tuple[Subscription, int]], picked: Sequ
 def _lease(tx: Tx, ids: list[str], wish: Claim) -> tuple[Delivery, ...]:
     terms = {"ids": ids, "now": tx.now, "until": tx.now + wish.lease, "sender": wish.owner}
     rows = tx.connection.execute(_LEASE, terms).all()
-    of = {"ids": {row.event_id for row in rows}}
-    bodies: dict[str, Row[Any]] = {row.id: row for row in tx.connection.execute(_BODIES, of)}
-    found = [_delivery(row, bodies[row.event_id], tx.subscriptions) for row in rows]
+    bodies = _bodies(tx, {row.event_id for row in rows})
+    _bury(tx, [row.id for row in rows if row.event_id not in bodies])
+    found = [
+        _delivery(row, bodies[row.event_id], tx.subscriptions)
+        for row in rows
+        if row.event_id in bodies
+    ]
     return tuple(sorted(found, key=lambda delivery: delivery.id))
+
+
+def _bodies(tx: Tx, event_ids: Collection[str]) -> dict[str, Row[Any]]:
+    """Those events, without what is missing or cannot be read."""
+    try:
+        return {row.id: row for row in tx.connection.execute(_BODIES, {"ids": event_ids})}
+    except Exception as error:
+        if not unreadable(error):
+            raise
+    found = what_can_be_read(
+        event_ids,
+        lambda event_id: tx.connection.execute(_BODIES, {"ids": {event_id}}).all(),
+        lambda event_id, why: logger.error("event %s cannot be read: %s", event_id, why),
+    )
+    return {row.id: row for rows in found for row in rows}
+
+
+def _bury(tx: Tx, ids: Sequence[str]) -> None:
+    """What cannot be sent. Without its event there is nothing to announce either."""
+    if ids:
+        tx.connection.execute(
+            deliveries.update()
+            .where(deliveries.c.id.in_(ids))
+            .values(
+                status="dead",
+                due_at=None,
+                finished_at=tx.now,
+                last_error="parked: its event is missing or cannot be read",
+            )
+        )
 
 
 _LEASE = (

@@ -251,6 +251,8 @@ def unavailable(error: exc.SQLAlchemyError) -> bool:
     """Whether an error is about the database itself, not about the statement or its values."""
     if isinstance(error, exc.TimeoutError):
         return True
+    if unreadable(error):
+        return False
     if not isinstance(error, exc.OperationalError | exc.InterfaceError | exc.InternalError):
         return False
     return getattr(error.orig, "sqlstate", None) not in _DEADLOCK_OR_SERIALIZATION
@@ -260,6 +262,15 @@ def overtaken(error: Exception) -> bool:
     """Whether another process got in the way, so that the same may work a moment later."""
     cause = error.orig if isinstance(error, exc.DBAPIError) else None
     return getattr(cause, "sqlstate", None) in {*_DEADLOCK_OR_SERIALIZATION, _UNIQUE_VIOLATION}
+
+
+def unreadable(error: Exception) -> bool:
+    """Whether a row holds what its columns cannot."""
+    if isinstance(error, exc.DBAPIError):
+        # text that is no UTF-8 is the driver's own complaint: SQLite's have a code
+        driver = isinstance(error.orig, sqlite3.OperationalError)
+        return driver and not hasattr(error.orig, "sqlite_errorcode")
+    return isinstance(error, ValueError | TypeError | LookupError)
 
 
 @contextlib.contextmanager

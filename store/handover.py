@@ -3,12 +3,15 @@
 They are written already leased, so nobody has to look for them. What cannot go at once (no place
 free, the subscription's limits, another delivery before it) is written as waiting, and from then on
 its subscription's deliveries wait behind it until a claim has found them all.
+
+Nobody takes the last places: a subscription has no more in flight than eight times what is left.
+So there are some for the others, also when dozens are slow.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import bindparam, func, or_, select, text
@@ -17,11 +20,13 @@ from store.among import among
 from store.bulk import Bulk
 from store.database import CLAIM_LOCK
 from store.matching import Subscription
-from store.outlet import Delivery
+from store.outlet import Delivery, Outlet
 from store.tables import OPEN, deliveries, word
 from store.writer import Tx
 
 IN_FLIGHT = word("in_flight")
+TIMES_WHAT_IS_LEFT = 8
+"""What a subscription may have in flight, counted in places that are left then."""
 
 
 def hand_over(
@@ -35,7 +40,7 @@ def hand_over(
     if outlet is None:
         return False
     events = {event["id"]: event for event in event_rows}
-    gate = _Gate(tx, outlet.behind, delivery_rows)
+    gate = _Gate(tx, outlet, delivery_rows)
     able = [row for row in delivery_rows if row["event_id"] in events and gate.lets(row)]
     granted = tx.reserve(outlet, len(able))
     for row in able[:granted]:
@@ -57,12 +62,11 @@ def hand_over(
 class _Gate:
     """Which new deliveries may go at once."""
 
-    def __init__(
-        self, tx: Tx, behind: Collection[str], delivery_rows: Sequence[Mapping[str, Any]]
-    ) -> None:
+    def __init__(self, tx: Tx, outlet: Outlet, delivery_rows: Sequence[Mapping[str, Any]]) -> None:
         tx.lock(CLAIM_LOCK)  # claims count what is in flight, too
         self._known = tx.subscriptions
-        self._behind = set(behind)
+        self._behind = set(outlet.behind)
+        self._left = outlet.free
         self._flying = Counter(in_flight(tx))
         self._lanes = _lanes_in_use(tx, delivery_rows)
 
@@ -74,15 +78,19 @@ class _Gate:
             subscription is None
             or subscription.rate_per_second  # turns are taken by claims
             or subscription_id in self._behind
-            or self._flying[subscription_id] >= subscription.places
+            or self._flying[subscription_id] >= self._most(subscription)
             or lane in self._lanes
         ):
             self._behind.add(subscription_id)  # whatever comes after it must not overtake it
             return False
         self._flying[subscription_id] += 1
+        self._left -= 1
         if row["task_id"]:
             self._lanes.add(lane)
         return True
+
+    def _most(self, subscription: Subscription) -> int:
+        return min(subscription.places, TIMES_WHAT_IS_LEFT * self._left)
 
 
 def in_flight(tx: Tx) -> dict[str, int]:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection, Row, select
 
+from store.damaged import what_can_be_read
+from store.database import unreadable
 from store.events import Interest, wants
 from store.tables import subscriptions
+
+logger = logging.getLogger("taskbell.store")
 
 COUNTER = "subscriptions"
 SUBSCRIPTIONS_VERSION = "SELECT value FROM counters WHERE name = 'subscriptions'"
@@ -42,7 +48,12 @@ class Subscription:
 
     @property
     def places(self) -> int:
-        """How many of its deliveries may be in flight."""
+        """How many of its deliveries may be in flight; one, from a failure until it takes one.
+
+        So those that hang do not fill a dispatcher, however many they are: each hangs on to one.
+        """
+        if self.failing_since is not None:
+            return 1
         return self.max_in_flight or DEFAULT_MAX_IN_FLIGHT
 
 
@@ -78,6 +89,28 @@ def _tuple(values: list[str] | None) -> tuple[str, ...] | None:
     return None if values is None else tuple(values)
 
 
+def _all(connection: Connection) -> list[Subscription]:
+    """Those that are not deleted and can be read: one bad row must not stop the others' events."""
+    there = subscriptions.c.deleted_at.is_(None)
+    try:
+        rows = connection.execute(select(subscriptions).where(there)).all()
+        return [subscription_from_row(row) for row in rows]
+    except Exception as error:
+        if not unreadable(error):
+            raise
+    ids = connection.execute(select(subscriptions.c.id).where(there)).scalars().all()
+    return what_can_be_read(ids, partial(_one, connection), _report)
+
+
+def _one(connection: Connection, subscription_id: str) -> Subscription:
+    query = select(subscriptions).where(subscriptions.c.id == subscription_id)
+    return subscription_from_row(connection.execute(query).one())
+
+
+def _report(subscription_id: str, why: str) -> None:
+    logger.error("subscription %s gets nothing, its row cannot be read: %s", subscription_id, why)
+
+
 class SubscriptionBook:
     """All subscriptions that are not deleted, by id. Used by the writer's thread only."""
 
@@ -88,10 +121,7 @@ class SubscriptionBook:
     def current(self, connection: Connection, version: int | None) -> Mapping[str, Subscription]:
         """As the transaction sees them; read again only when the version is another."""
         if version is None or version != self._version:
-            rows = connection.execute(
-                select(subscriptions).where(subscriptions.c.deleted_at.is_(None))
-            )
-            self._all = {row.id: subscription_from_row(row) for row in rows}
+            self._all = {one.id: one for one in _all(connection)}
             self._version = version
         return self._all
 

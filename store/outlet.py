@@ -48,6 +48,11 @@ class Outlet:
         self._free = places
         self._lock = threading.Lock()
 
+    @property
+    def free(self) -> int:
+        """How many places are left. Only the writer's thread takes some; they may grow meanwhile."""
+        return self._free
+
     def reserve(self, wanted: int) -> int:
         """Take up to so many places; how many there were."""
         with self._lock:

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Generic, Protocol, TypeVar
 
 from sqlalchemy import Connection
@@ -24,6 +24,7 @@ from store.database import Database, Statement, lock_statement, overtaken, trans
 from store.errors import StoreError, StoreUnavailableError
 from store.matching import COUNTER, SUBSCRIPTIONS_VERSION, Subscription, SubscriptionBook
 from store.outlet import Delivery, Outlet
+from store.set_back import set_back
 from store.tables import counters
 
 logger = logging.getLogger("taskbell.store")
@@ -35,6 +36,8 @@ BATCH = 512
 WAITING = 20_000
 TRIES = 3
 """Of a transaction that other processes got in the way of."""
+
+_SET_BACK = timedelta(seconds=5)  # less is corrected all the time, and hurts nobody
 
 
 @dataclass(slots=True)
@@ -148,6 +151,10 @@ class Operation(Generic[Item, Answer]):
     order: int = 0
 
 
+tell_time: Operation[None, datetime] = Operation("time", lambda tx, items: [tx.now] * len(items))
+"""The time that leases and due times go by."""
+
+
 class Caller(Protocol):
     """Who waits for an operation; a concurrent Future is one. Called in the writer's thread."""
 
@@ -187,6 +194,7 @@ class Writer:
         self._announce = announce
         self._committed = committed
         self._book = SubscriptionBook()
+        self._latest = clock()
         self.outlet: Outlet | None = None
         """The dispatcher of this process, if it has one."""
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
@@ -289,12 +297,21 @@ class Writer:
         try:
             with self._database.writer.begin() as connection:
                 now, version = self._database.now(connection, self._clock, SUBSCRIPTIONS_VERSION)
+                self._mind_the_clock(connection, now)
                 tx = Tx(connection, version, self._database, now, self._book, self.outlet)
                 yield tx
+            self._latest = now
         except BaseException:
             if tx:
                 tx.undone()
             raise
+
+    def _mind_the_clock(self, connection: Connection, now: datetime) -> None:
+        """PostgreSQL's clock is its host's business, and everybody's."""
+        by = self._latest - now
+        if by > _SET_BACK and not self._database.postgresql:
+            logger.warning("the clock was set back by %s", by)
+            set_back(connection, by)
 
 
 def _fail(batch: list[_Job], error: BaseException) -> None:

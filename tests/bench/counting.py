@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy import Engine, event
 
 from deploy.cli import main
+from store.database import Database
 
 
 def count(file: Path) -> None:
@@ -27,6 +28,15 @@ def count(file: Path) -> None:
         if not text.startswith("BEGIN"):  # SQLite is told of it; PostgreSQL's driver does so itself
             note("statements")
 
+    together = Database._together
+
+    def several(self: Database, connection: Any, statements: Any) -> Any:
+        for text, _ in statements:
+            if text != "COMMIT":
+                note("statements")
+        return together(self, connection, statements)
+
+    Database._together = several  # type: ignore[method-assign]
     event.listen(Engine, "before_cursor_execute", statement)
     event.listen(Engine, "begin", lambda *_: note("transactions"))
     sys.argv = ["taskbell", "serve"]

@@ -556,6 +556,28 @@ class TestLimits:
 
         assert still_open == 32
 
+    async def test_those_that_hang_leave_room_once_their_first_attempts_are_over(
+        self, store: Store, clock: ManualClock, hook: Hook
+    ) -> None:
+        async with (
+            opened(Scene(store, clock, timeout=timedelta(seconds=0.2), in_flight=4)) as scene,
+            Hook(clock).served() as hanging,
+        ):
+            for _ in range(2):
+                scene.subscribe(hanging.url, max_in_flight=2)
+            hanging.free.clear()
+            async with running(scene):
+                for number in range(4):
+                    scene.happen(f"t{number}")
+                await hanging.wait_for(4)  # no place is left
+                scene.subscribe(hook.url)
+                for number in range(20):
+                    scene.happen(f"later{number}")
+                await hook.wait_for(20)
+                hanging.free.set()
+
+        assert len(hanging.taken) < 2 * 20
+
     async def test_one_task_goes_to_a_subscriber_in_order_and_one_at_a_time(
         self, scene: Scene, hook: Hook
     ) -> None:

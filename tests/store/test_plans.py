@@ -10,11 +10,10 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection
 
 from store.claims import Claim, claim
 from store.clock import ManualClock
-from store.database import Database
 from store.deliveries import Attempt, Finished, finish
 from store.records import Receipt, Unread, keep_unread, record
 from store.retention import Prune, cancel_leftovers, prune
@@ -24,6 +23,7 @@ from store.tables import deliveries
 from store.tasks import Later, Overdue, PollClaim, claim_due, expire, reschedule
 from store.writer import Operation, Tx
 from tests.making import LEASE, catch, push, registered, subscribe, tell, told
+from tests.statements import watched
 
 FINISHED = 12_000
 WAITING = 500
@@ -121,24 +121,11 @@ class Statement:
 
 
 @contextmanager
-def watched(store: Store) -> Iterator[list[Statement]]:
+def seen_by(store: Store) -> Iterator[list[Statement]]:
     """What the writer executes meanwhile."""
     seen: list[Statement] = []
-
-    def note(_c: Any, _cursor: Any, text: str, parameters: Any, _x: Any, many: bool) -> None:
-        seen.append(Statement(text, parameters[0] if many else parameters))
-
-    together = Database._together
-
-    def note_together(self: Database, connection: Connection, statements: Any) -> Any:
-        seen.extend(Statement(*statement) for statement in statements)
-        return together(self, connection, statements)
-
-    event.listen(store.database.writer, "before_cursor_execute", note)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Database, "_together", note_together)
+    with watched(store.database.writer, lambda text, values: seen.append(Statement(text, values))):
         yield seen
-    event.remove(store.database.writer, "before_cursor_execute", note)
 
 
 def plan(store: Store, statement: Statement) -> list[str]:
@@ -256,7 +243,7 @@ def test_no_hot_question_walks_through_a_table(
     if store.database.postgresql:  # it does so by itself; nobody does it for SQLite
         store.write_now(Operation("analyze", analyze), None)
 
-    with watched(store) as statements:
+    with seen_by(store) as statements:
         work(store, clock)
     plans = examine(store, statements)
 
@@ -276,7 +263,7 @@ def test_statistics_from_before_anything_waited_mislead_nobody(
     for number in range(200):
         tell(store, push(f"new{number}"))
 
-    with watched(store) as statements:
+    with seen_by(store) as statements:
         claim_deliveries(store, clock)
 
     steps = examine(store, statements).split("\n")
@@ -289,7 +276,7 @@ def test_a_backlog_comes_faster_than_statistics_about_it(store: Store, clock: Ma
     """Looking up what goes before a delivery must not become a walk through all that waits."""
     grown(store)
 
-    with watched(store) as statements:
+    with seen_by(store) as statements:
         claim_deliveries(store, clock)
 
     (picking,) = [s for s in statements if "deliveries_1" in s.text]
