@@ -8,7 +8,6 @@ import ipaddress
 import logging
 import os
 import random
-import resource
 import secrets
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -20,6 +19,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from deploy import __version__
+from deploy.descriptors import descriptors
 from deploy.settings import ProviderSettings, Settings
 from dispatch.client import Client
 from dispatch.guard import Guard
@@ -46,7 +46,6 @@ LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128")
 """What --dev opens to deliveries."""
 
 _PRUNE_SECONDS = 60.0
-_MOST_CONNECTIONS = 4096
 
 Jitter = Callable[[], float]
 Monotonic = Callable[[], float]
@@ -77,6 +76,7 @@ class Service:
     askers: dict[str, HttpAsker]
     loops: list[Loop] = field(default_factory=list)
     draining: bool = False
+    hurried: asyncio.Event = field(default_factory=asyncio.Event)
     _client: Client | None = None
 
     @contextlib.asynccontextmanager
@@ -92,8 +92,23 @@ class Service:
             for run in runs:
                 run.cancel()
             await asyncio.gather(*runs, return_exceptions=True)
-            await asyncio.gather(*(loop.drain(DRAIN_SECONDS) for loop in self.loops))
+            await self._drain()
             await self.close()
+
+    async def _drain(self) -> None:
+        """Let what is under way end, unless it takes too long or somebody is in a hurry."""
+        drains = asyncio.create_task(self._drain_loops(DRAIN_SECONDS))
+        hurry = asyncio.create_task(self.hurried.wait())
+        await asyncio.wait(
+            [drains, hurry], timeout=DRAIN_SECONDS + 1, return_when=asyncio.FIRST_COMPLETED
+        )
+        hurry.cancel()
+        if not drains.done():
+            drains.cancel()
+            await self._drain_loops(0)
+
+    async def _drain_loops(self, seconds: float) -> None:
+        await asyncio.gather(*(loop.drain(seconds) for loop in self.loops))
 
     async def close(self) -> None:
         if self._client is not None:
@@ -134,7 +149,7 @@ def make_service(
     client = Client(
         guard,
         timeout=settings.attempt_timeout,
-        limit=_connections_to_subscribers(),
+        limit=descriptors().to_subscribers,
         user_agent=USER_AGENT,
     )
     store = Store(database, clock)
@@ -159,19 +174,12 @@ def make_service(
     return service
 
 
-def _connections_to_subscribers() -> int:
-    """How many may be open, idle ones included: at most half of the file descriptors we may have."""
-    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if most == resource.RLIM_INFINITY:
-        return _MOST_CONNECTIONS
-    return max(IN_FLIGHT, min(most // 2, _MOST_CONNECTIONS))
-
-
 def make_guard(settings: Settings) -> Guard:
     """The address guard of an installation: it also keeps deliveries from our own door."""
     public = urlsplit(settings.public_url)
     port = public.port or (443 if public.scheme == "https" else 80)
-    own = {(str(public.hostname), port), (settings.host, settings.port)}
+    ports = {port, settings.port} | ({80, 443} if port in (80, 443) else set())
+    own = {(str(public.hostname), each) for each in ports} | {(settings.host, settings.port)}
     return Guard(allow=settings.allow_networks, own=own)
 
 
@@ -228,4 +236,5 @@ def _worker(service: Service, owner: str, jitter: Jitter) -> Worker:
         clock=service.clock,
         owner=owner,
         jitter=jitter,
+        in_flight=min(IN_FLIGHT, descriptors().to_subscribers),
     )

@@ -12,13 +12,16 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 
 from deploy import __version__, logs
 from deploy.app import all_endpoints, make_app
+from deploy.connections import Connection, Crowd, Limits
+from deploy.descriptors import descriptors
 from deploy.secrets import with_dev_api_key, with_secret_keys
 from deploy.service import LOOPBACK, Service, make_service
 from deploy.settings import Settings, load, local_url
@@ -38,8 +41,11 @@ GRACE_SECONDS = 10
 """For requests under way at shutdown; after that the loops drain, ten more at the most."""
 
 
-def run(settings: Settings, *, dev: bool) -> None:
-    """Serve until SIGTERM or Ctrl-C, then end cleanly. Raises SettingsError, StoreError, OSError."""
+def run(settings: Settings, *, dev: bool, limits: Limits | None = None) -> None:
+    """Serve until SIGTERM or Ctrl-C, then end cleanly; a second one of them hurries it.
+
+    limits: on clients, when not the usual ones. Raises SettingsError, StoreError, OSError.
+    """
     logs.set_up()
     settings = with_secret_keys(settings)
     if dev:
@@ -69,7 +75,8 @@ def run(settings: Settings, *, dev: bool) -> None:
         },
     )
     _spare_the_collector()
-    _Server(service).run(sockets=[listener])
+    limits = limits or Limits(connections=descriptors().from_clients)
+    _Server(service, Crowd(limits)).run(sockets=[listener])
 
 
 def _spare_the_collector() -> None:
@@ -83,23 +90,33 @@ def _spare_the_collector() -> None:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn that ends with exit code 0 when it was asked to end."""
+    """uvicorn that bounds its clients, and ends with exit code 0 when it was asked to end."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, crowd: Crowd) -> None:
         self._service = service
+        self._crowd = crowd
         super().__init__(
             uvicorn.Config(
                 make_app(service),
-                http="httptools",
+                # uvicorn only calls it, with what a protocol's class takes
+                http=cast(type[asyncio.Protocol], partial(Connection, crowd=crowd)),
+                ws="none",
                 log_config=None,
                 access_log=False,  # it would print callback tokens
                 server_header=False,
+                proxy_headers=False,  # whoever connects would choose the address that we count by
                 date_header=True,
-                timeout_keep_alive=5,
                 timeout_graceful_shutdown=GRACE_SECONDS,
                 lifespan="on",
             )
         )
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        watch = asyncio.create_task(self._crowd.keep_watch())
+        try:
+            await super().serve(sockets)
+        finally:
+            watch.cancel()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -115,10 +132,18 @@ class _Server(uvicorn.Server):
                 loop.remove_signal_handler(number)
 
     def _stop(self, number: signal.Signals) -> None:
-        if not self._service.draining:
-            logger.info("stopping: finishing what is under way")
+        if self._service.draining:
+            self._hurry()
+            return
+        logger.info("stopping: finishing what is under way")
         self._service.draining = True
         self.handle_exit(number, None)
+
+    def _hurry(self) -> None:
+        # uvicorn's own way, which only Ctrl-C has, leaves the service running
+        logger.info("stopping now: what is under way is cut off")
+        self._service.hurried.set()
+        self._crowd.disperse()
 
 
 def _listen(settings: Settings) -> socket.socket:
