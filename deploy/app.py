@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import AsyncIterator, Collection
 from functools import cache, partial
 from typing import Any
+from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -13,14 +14,17 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Match, Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deploy import __version__
+from deploy.headers import SECURITY_HEADERS, SecurityHeaders
+from deploy.hosts import KnownHosts
 from deploy.service import Service, confirms, timeout_of
+from deploy.settings import Settings
 from dispatch.guard import Guard, NoSuchHost
 from dispatch.headers import check_headers
 from dispatch.signing import new_secret
 from dispatch.sink import Event, Result, sinks
+from receiver.api.audit import AuditApi
 from receiver.api.callback_urls import CallbackUrlApi
 from receiver.api.deliveries import DeliveryApi
 from receiver.api.events import EventApi
@@ -36,6 +40,7 @@ from receiver.keyring import JwksKeyRing
 from receiver.openapi import openapi, page
 from receiver.problems import Problem, problem_response
 from receiver.provider import providers
+from receiver.revoked import RevokedTokens
 from receiver.tokens import CallbackTokens
 from store.clock import Clock
 from store.events import Change, Kind, Output, Source, Status, Task
@@ -47,23 +52,29 @@ from store.outbox import task_event_row
 def make_app(service: Service) -> Starlette:
     """The ASGI app. Its lifespan runs the service's loops, and closes the service at its end."""
     authority = Authority(service.store, service.settings.api_key)
-    endpoints = all_endpoints(service)
+    revoked = RevokedTokens(service.store)
+    endpoints = all_endpoints(service, revoked)
     routes = []
     if "receive" in service.settings.roles:
-        door = _callback_door(service)  # first: routes are tried one by one
+        door = _callback_door(service, revoked)  # first: routes are tried one by one
         routes.append(Route("/callbacks/{provider}/{token}", door, methods=["POST"]))
         routes += _documents(endpoints)
-    routes += [serve(endpoint, authority) for endpoint in endpoints]
+    routes += [serve(endpoint, authority, service.store) for endpoint in endpoints]
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        if "receive" in service.settings.roles:
+            revoked.watch()
         async with service.running():
             yield
 
     app = Starlette(
         routes=routes,
         lifespan=lifespan,
-        middleware=[Middleware(SecurityHeaders)],
+        middleware=[
+            Middleware(SecurityHeaders),
+            Middleware(KnownHosts, own=_own_names(service.settings)),
+        ],
         exception_handlers={
             Problem: _on_problem,
             HTTPException: _on_http_exception,
@@ -75,8 +86,13 @@ def make_app(service: Service) -> Starlette:
     return app
 
 
-def all_endpoints(service: Service) -> list[Endpoint]:
-    """The table of endpoints that this process's roles serve."""
+def _own_names(settings: Settings) -> set[str]:
+    public = str(urlsplit(settings.public_url).hostname)
+    return {public.removesuffix("."), settings.host.lower()}
+
+
+def all_endpoints(service: Service, revoked: RevokedTokens | None = None) -> list[Endpoint]:
+    """The table of endpoints that this process's roles serve. revoked: as the door knows them."""
     health = HealthApi(service.store, lambda: service.draining).endpoints()
     if "receive" not in service.settings.roles:
         return health
@@ -84,23 +100,32 @@ def all_endpoints(service: Service) -> list[Endpoint]:
     subscriptions = SubscriptionApi(
         store, service.vault, SubscriptionRules(service.guard), partial(_try_out, service)
     )
-    tokens = CallbackTokens(settings.secret_keys)
+    callback_urls = CallbackUrlApi(
+        store=store,
+        tokens=CallbackTokens(settings.secret_keys),
+        revoked=revoked or RevokedTokens(store),
+        providers=adapters,
+        public_url=settings.public_url,
+        clock=service.clock,
+    )
     return [
-        *CallbackUrlApi(tokens, adapters, settings.public_url, service.clock).endpoints(),
+        *callback_urls.endpoints(),
         *TaskApi(store, adapters, partial(timeout_of, settings)).endpoints(),
         *EventApi(store).endpoints(),
         *subscriptions.endpoints(),
         *DeliveryApi(store).endpoints(),
         *KeyApi(store).endpoints(),
+        *AuditApi(store).endpoints(),
         *health,
     ]
 
 
-def _callback_door(service: Service) -> CallbackDoor:
+def _callback_door(service: Service, revoked: RevokedTokens) -> CallbackDoor:
     settings = service.settings
     return CallbackDoor(
         store=service.store,
         tokens=CallbackTokens(settings.secret_keys),
+        revoked=revoked,
         entrances={
             name: Entrance(
                 provider=provider,
@@ -211,29 +236,4 @@ def _allowed(request: Request) -> str:
 async def _on_bug(_request: Request, _error: Exception) -> Response:
     # this answer does not pass through our middleware
     detail = "Taskbell stumbled over this request; its log says more"
-    return problem_response(Problem(500, detail, _HEADERS))
-
-
-_HEADERS = {
-    "x-content-type-options": "nosniff",
-    "x-frame-options": "DENY",
-    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
-    "referrer-policy": "no-referrer",
-    "cache-control": "no-store",
-}
-_RAW_HEADERS = [(name.encode(), value.encode()) for name, value in _HEADERS.items()]
-
-
-class SecurityHeaders:
-    """Adds headers to every answer that keep a browser from making anything of it."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *_RAW_HEADERS]
-            await send(message)
-
-        await self._app(scope, receive, with_headers if scope["type"] == "http" else send)
+    return problem_response(Problem(500, detail, SECURITY_HEADERS))

@@ -1,9 +1,14 @@
-"""Logs: one line an event. JSON for machines, short lines for a person at a terminal."""
+"""Logs: one line an event. JSON for machines, short lines for a person at a terminal.
+
+Nobody logs a secret on purpose. What looks like one all the same, in an exception's text say, is
+left out at the end of the way, here.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 from datetime import UTC, datetime
 from typing import TextIO
@@ -38,7 +43,7 @@ class JsonFormatter(logging.Formatter):
             **{key: _plain(value) for key, value in _fields(record)},
         }
         if record.exc_info:
-            line["trace"] = self.formatException(record.exc_info)
+            line["trace"] = redacted(self.formatException(record.exc_info))
         return json.dumps(line)
 
 
@@ -51,7 +56,7 @@ class ConsoleFormatter(logging.Formatter):
         event = _short(record.getMessage())
         lines = [f"{_time(record)[11:19]} {record.levelname} {name}: {event}{fields}"]
         if record.exc_info:
-            lines += self.formatException(record.exc_info).split("\n")
+            lines += redacted(self.formatException(record.exc_info)).split("\n")
         return "\n".join(_printable(line) for line in lines)
 
 
@@ -75,4 +80,31 @@ def _plain(value: object) -> object:
 
 
 def _short(text: str) -> str:
+    text = redacted(text)  # first: half a secret does not look like one
     return text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
+
+
+def redacted(text: str) -> str:
+    """Without what looks like a key, a token, a password in an address, or a web address's path.
+
+    >>> redacted("POST https://hooks.example.com/T00/B00/x failed: Bearer abc")
+    'POST https://hooks.example.com/… failed: Bearer …'
+    >>> redacted("postgresql://taskbell:hush@db/taskbell")
+    'postgresql://…@db/taskbell'
+    """
+    text = _USER_INFO.sub(r"\1…@", text)
+    return _SECRET.sub(lambda found: f"{found[found.lastgroup or 0]}…", text)
+
+
+_USER_INFO = re.compile(r"""(\b[a-z+]+://)[^\s"'/@]*@""")
+_SECRET = re.compile(
+    r"""(?P<bearer>\b[Bb]earer\ )[^\s"',]+
+    | (?P<signing>\bwhsec_)[\w+/=-]+
+    | (?P<ours>\btb_[0-9a-f]{8}_)[\w-]+
+    | (?P<provider>\bsk-)[\w-]{8,}
+    | (?P<token>\beyJ)[\w-]{8,}(?:\.[\w-]+)*
+    | (?P<locked>\bgAAAAA)[\w=-]+
+    | (?P<address>\bhttps?://[^\s"'/?\#]+[/?\#])[^\s"']+
+    """,
+    re.VERBOSE,
+)

@@ -8,9 +8,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from deploy.settings import Settings, SettingsError, dev_key_file, secret_keys_file
+from deploy.settings import (
+    Settings,
+    SettingsError,
+    checked_keys,
+    dev_key_file,
+    secret_keys_file,
+)
 from store.keys import new_key_text
-from store.vault import MINIMUM_KEY_LENGTH
 
 
 def with_secret_keys(settings: Settings) -> Settings:
@@ -27,9 +32,10 @@ def with_secret_keys(settings: Settings) -> Settings:
             " same. Make one with: python3 -c 'import secrets; print(secrets.token_urlsafe(48))'"
         )
     text = _kept(path, lambda: secrets.token_urlsafe(48))
-    keys = tuple(part.strip() for part in text.split(","))
-    if any(len(key) < MINIMUM_KEY_LENGTH for key in keys):
-        raise SettingsError(f"{path} holds a key under {MINIMUM_KEY_LENGTH} characters")
+    try:
+        keys = checked_keys(part.strip() for part in text.split(","))
+    except ValueError as error:
+        raise SettingsError(f"{path} has a value that cannot be used: {error}") from None
     return replace(settings, secret_keys=keys)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -367,14 +367,21 @@ def _secret(text: str) -> str:
 
 
 def _secret_keys(text: str) -> tuple[str, ...]:
-    keys = tuple(part.strip() for part in text.split(","))
-    for place, key in enumerate(keys, start=1):
+    return checked_keys(part.strip() for part in text.split(","))
+
+
+def checked_keys(keys: Iterable[str]) -> tuple[str, ...]:
+    """Secret keys that may be used. Raises ValueError, without a key in it."""
+    found = tuple(keys)
+    for place, key in enumerate(found, start=1):
         if len(key) < MINIMUM_KEY_LENGTH:
             raise ValueError(
-                f"key {place} of {len(keys)} has {len(key)} characters"
+                f"key {place} of {len(found)} has {len(key)} characters"
                 f" and needs at least {MINIMUM_KEY_LENGTH}"
             )
-    return keys
+        if key in found[: place - 1]:
+            raise ValueError(f"key {place} is there twice; a new key must be another one")
+    return found
 
 
 def _header_safe(text: str) -> str:

@@ -46,9 +46,13 @@ _OURS = frozenset(
         "metadata-flavor",
         "x-google-metadata-request",
         "x-identity-header",
+        "x-vault-request",
     }
 )
-_OUR_PREFIXES = ("ce-", "proxy-", "webhook-", "x-aws-ec2-metadata-", "x-metadata-")
+_OUR_PREFIXES = (
+    *("ce-", "proxy-", "webhook-"),
+    *("x-aliyun-ecs-metadata-", "x-aws-ec2-metadata-", "x-metadata-"),
+)
 
 
 def check_headers(headers: Mapping[str, str]) -> dict[str, str]:
@@ -56,8 +60,8 @@ def check_headers(headers: Mapping[str, str]) -> dict[str, str]:
     if len(headers) > MOST_HEADERS:
         raise ValueError(f"{len(headers)} headers: at most {MOST_HEADERS} may be added")
     seen: set[str] = set()
-    for name, value in headers.items():
-        _check_name(name)
+    for place, (name, value) in enumerate(headers.items(), start=1):
+        _check_name(name, place)
         if name.lower() in seen:
             raise ValueError(f"header {name} is there twice")
         seen.add(name.lower())
@@ -76,10 +80,11 @@ def with_custom(ours: Mapping[str, str], custom: Mapping[str, str]) -> dict[str,
     return {name: value for name, value in added.items() if name not in own} | own
 
 
-def _check_name(name: str) -> None:
+def _check_name(name: str, place: int) -> None:
     if len(name) > LONGEST_NAME or not _TOKEN.fullmatch(name):
+        # not quoted: it may be a token that slipped into its place
         raise ValueError(
-            f"{name[:LONGEST_NAME]!r} is not a header name of 1 to {LONGEST_NAME} characters"
+            f"header {place}: that is not a header name of 1 to {LONGEST_NAME} characters"
         )
     lower = name.lower()
     if lower in _OURS or lower.startswith(_OUR_PREFIXES):

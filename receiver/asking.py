@@ -49,6 +49,7 @@ class HttpAsker:
         self._transport = transport or AiohttpTransport(concurrency)
         self._base_url = base_url.rstrip("/")
         self._headers = _headers(api_key, user_agent)
+        self._key = (api_key or "").encode()
         self._clock = clock
         self._deadline_seconds = deadline_seconds
         self._asked = f"GET {httpx.URL(base_url).host}"
@@ -86,7 +87,7 @@ class HttpAsker:
         response = await self._transport.handle_async_request(self._request(path, params))
         status, body = response.status_code, None
         try:
-            body = parse_json(await _read(response))
+            body = parse_json(self._without_key(await _read(response)))
         except (BadBody, BodyTooLarge) as error:
             if status == 200 and status not in raw_statuses:
                 code = "too_large" if isinstance(error, BodyTooLarge) else "not_json"
@@ -105,6 +106,10 @@ class HttpAsker:
             headers=self._headers,
             extensions={"timeout": _TIMEOUT},
         )
+
+    def _without_key(self, raw: bytes) -> bytes:
+        """Some say which key it was that they did not like, and what they say is kept and logged."""
+        return raw.replace(self._key, b"...") if self._key else raw
 
     def _trouble(self, what: str, code: str) -> ProviderError:
         return ProviderError(f"{self._asked}: {what}", code=code, provider_wide=True)

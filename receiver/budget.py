@@ -1,4 +1,4 @@
-"""How fast a provider is asked: its rate and concurrency, and how long to leave it in peace."""
+"""How fast a provider is asked: its rate and concurrency, how often in vain, when not at all."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 SOON_SECONDS = 0.5  # longer than it takes to look for work, also when the machine is busy
@@ -135,6 +135,57 @@ class RateLimiter:
 
     def _first_start(self, now: float) -> float:
         return max(now, self._next_start, self._quiet_until)
+
+
+@dataclass(slots=True)
+class Inquiry:
+    """A question about a task that may not exist. reserved: how many requests it may still make.
+
+    exists: set when the provider turns out to know the task.
+    """
+
+    reserved: int
+    exists: bool = False
+    made: list[float] = field(default_factory=list)
+
+
+class Quota:
+    """At most so many requests in any minute about tasks that only a stranger has named.
+
+    Those do not count that turned out to be about tasks which exist. A question needs room for the
+    most requests that it may make; what it did not need is free again at its end.
+    """
+
+    def __init__(self, per_minute: int, per_question: int, monotonic: Callable[[], float]) -> None:
+        self._per_minute = per_minute
+        self._per_question = per_question
+        self._monotonic = monotonic
+        self._open: list[Inquiry] = []
+        self._in_vain: list[float] = []
+
+    def room(self) -> int:
+        """How many more questions may begin now."""
+        minute_ago = self._monotonic() - 60
+        self._in_vain = [at for at in self._in_vain if at >= minute_ago]
+        used = len(self._in_vain)
+        for inquiry in self._open:
+            used += inquiry.reserved + sum(at >= minute_ago for at in inquiry.made)
+        return max(0, self._per_minute - used) // self._per_question
+
+    def begin(self) -> Inquiry:
+        inquiry = Inquiry(self._per_question)
+        self._open.append(inquiry)
+        return inquiry
+
+    def count(self, inquiry: Inquiry) -> None:
+        """It makes a request now."""
+        inquiry.made.append(self._monotonic())
+        inquiry.reserved = max(0, inquiry.reserved - 1)
+
+    def end(self, inquiry: Inquiry) -> None:
+        self._open = [each for each in self._open if each is not inquiry]
+        if not inquiry.exists:
+            self._in_vain += inquiry.made
 
 
 class _Counted:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
+from enum import Enum, auto
+from functools import partial
 from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
@@ -13,6 +15,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from receiver.body import BadBody, BodyTooLarge, BodyTooSlow, dump_json, parse_json, read_body
+from receiver.leftovers import Allowance
 from receiver.problems import Problem, store_away
 from receiver.provider import (
     NO_CHALLENGE,
@@ -21,11 +24,13 @@ from receiver.provider import (
     Provider,
     UnreadableBody,
 )
+from receiver.revoked import RevokedTokens
 from receiver.tokens import CallbackToken, CallbackTokens
 from receiver.words import UnknownWords
+from store.callback_tokens import ForeignPushError
 from store.clock import Clock
 from store.errors import StoreUnavailableError
-from store.events import Kind, Source, TaskUpdate
+from store.events import Kind, Source, TaskUpdate, Verdict
 from store.records import Receipt, Recorded, Registration, Report, Unread, keep_unread, record
 from store.store import Store
 
@@ -35,6 +40,15 @@ BODY_LIMIT = 1024 * 1024
 BODY_SECONDS = 5.0
 CHALLENGE_LIMIT = 4 * 1024
 _TAKEN = b'{"status":"success"}'
+
+# what may be kept of one token's pushes in an hour
+_MEBIBYTE = 1024 * 1024
+UNREAD = partial(Allowance, "unreadable pushes", 20, 2 * _MEBIBYTE)
+REPEATS = partial(Allowance, "pushes without news", 1_000, 2 * _MEBIBYTE)
+UNKNOWN = partial(Allowance, "pushes of unknown tasks", 10_000, 8 * _MEBIBYTE)
+_UNKNOWN_WAIT_SECONDS = 600
+_TOLD_MOST = 1_000
+
 PUSH_PACE = timedelta(seconds=60)
 """The first question about a task that pushes, in case the next push is lost."""
 
@@ -50,16 +64,29 @@ class Entrance:
     confirm: bool
 
 
+class _Left(Enum):
+    """What a push left behind in the store, beside the news it brought."""
+
+    NOTHING = auto()
+    RECEIPT = auto()
+    UNKNOWN_TASK = auto()
+
+
 @dataclass(frozen=True, slots=True)
 class CallbackDoor:
     """Answers POST /callbacks/{provider}/{token}: an ASGI app, which spares a wrapper a push."""
 
     store: Store
     tokens: CallbackTokens
+    revoked: RevokedTokens
     entrances: Mapping[str, Entrance]
     words: UnknownWords
     timeout: Timeout
     clock: Clock
+    unread: Allowance = field(default_factory=UNREAD)
+    repeats: Allowance = field(default_factory=REPEATS)
+    unknown: Allowance = field(default_factory=UNKNOWN)
+    told: set[str] = field(default_factory=set)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         response = await self.answer(Request(scope, receive))
@@ -81,24 +108,15 @@ class CallbackDoor:
             await self._keep_unread(entrance, token, raw)
             raise Problem(400, str(error)) from None
         self.words.note(entrance.provider, update.provider_status)
-        recorded = await self._record(entrance, token, raw, update)
-        logger.debug(
-            "push",
-            extra={
-                "provider": entrance.provider.name,
-                "task": recorded.task.id if recorded.task else None,
-                "status": update.status,
-                "verdict": recorded.verdict,
-            },
-        )
+        await self._record(entrance, token, raw, update)
         return Response(_TAKEN, media_type="application/json")
 
     def _enter(self, request: Request) -> tuple[Entrance, CallbackToken]:
         name = request.path_params["provider"]
         entrance = self.entrances.get(name)
         token = self.tokens.read(name, request.path_params["token"], self.clock())
-        if entrance is None or token is None:
-            raise Problem(404, "no such callback address")
+        if entrance is None or token is None or self.revoked.has(token.token_id):
+            raise _no_such_address()
         return entrance, token
 
     async def _verify(self, entrance: Entrance, request: Request, raw: bytes) -> None:
@@ -109,40 +127,123 @@ class CallbackDoor:
             raise Problem(401, f"the signature does not hold: {error}") from None
 
     async def _keep_unread(self, entrance: Entrance, token: CallbackToken, raw: bytes) -> None:
+        if not self.unread.spend(token.token_id, len(raw), self.clock()):
+            return
         item = Unread(entrance.provider.name, Receipt(token.token_id, raw))
         try:
+            await self._refuse_revoked(token)
             await self.store.write(keep_unread, item)
         except StoreUnavailableError:
+            self.unread.give_back(token.token_id, len(raw))
             raise store_away() from None
+
+    async def _refuse_revoked(self, token: CallbackToken) -> None:
+        """Memory may be old when no challenge and no push came for a while."""
+        if await self.revoked.has_now(token.token_id):
+            raise _no_such_address()
 
     async def _record(
         self, entrance: Entrance, token: CallbackToken, raw: bytes, update: TaskUpdate
-    ) -> Recorded:
+    ) -> None:
+        """Have it recorded, as far as there is room for what may turn out to bring nothing."""
+        now, size = self.clock(), len(raw)
+        room = self.repeats.spend(token.token_id, size, now)
+        room_for_unknown = entrance.confirm and self.unknown.spend(token.token_id, size, now)
+        register = room_for_unknown or not entrance.confirm
+        only_news = not (room and register)
+        receipt = Receipt(token.token_id, raw, token.single_task, only_news)
+        report = self._report(entrance, token, update, receipt, register=register)
+        left = _Left.NOTHING
+        try:
+            left = await self._write(token, report)
+        finally:
+            if room and left is not _Left.RECEIPT:
+                self.repeats.give_back(token.token_id, size)
+            if room_for_unknown and left is not _Left.UNKNOWN_TASK:
+                self.unknown.give_back(token.token_id, size)
+
+    async def _write(self, token: CallbackToken, report: Report) -> _Left:
+        try:
+            await self._refuse_revoked(token)
+            recorded = await self.store.write(record, report)
+        except StoreUnavailableError:
+            raise store_away() from None
+        except ForeignPushError:
+            self._note_foreign(token)
+            return _Left.RECEIPT
+        _log(report, recorded)
+        if recorded.task is None:
+            raise _too_many_unknown()
+        if recorded.verdict is Verdict.RECORDED:
+            return _Left.NOTHING
+        return _Left.UNKNOWN_TASK if recorded.created else _Left.RECEIPT
+
+    def _report(
+        self,
+        entrance: Entrance,
+        token: CallbackToken,
+        update: TaskUpdate,
+        receipt: Receipt,
+        *,
+        register: bool,
+    ) -> Report:
         provider = entrance.provider
-        report = Report(
+        registration = Registration(
+            timeout=self.timeout(update.kind),
+            kind=update.kind,
+            metadata=token.metadata,
+            expect_push=True,
+        )
+        return Report(
             provider=provider.name,
             provider_task_id=str(update.provider_task_id),
             update=update,
             source=Source.PUSH,
             trusted=provider.signed,
             hold=entrance.confirm,
-            registration=Registration(
-                timeout=self.timeout(update.kind),
-                kind=update.kind,
-                metadata=token.metadata,
-                expect_push=True,
-            ),
-            receipt=Receipt(token.token_id, raw),
+            registration=registration if register else None,
+            receipt=receipt,
             ask_in=PUSH_PACE,
         )
-        try:
-            return await self.store.write(record, report)
-        except StoreUnavailableError:
-            raise store_away() from None
+
+    def _note_foreign(self, token: CallbackToken) -> None:
+        """Log once that a token for one task was used for another."""
+        if token.token_id not in self.told and len(self.told) < _TOLD_MOST:
+            self.told.add(token.token_id)
+            logger.warning(
+                "a callback URL for one task was used for another: kept as a receipt",
+                extra={"provider": token.provider, "token": token.token_id},
+            )
+
+
+def _no_such_address() -> Problem:
+    """The same for every token that is not good, whatever the reason."""
+    return Problem(404, "no such callback address")
+
+
+def _too_many_unknown() -> Problem:
+    return Problem(
+        429,
+        "too many tasks that nobody tracks were pushed to this address; try again later",
+        {"Retry-After": str(_UNKNOWN_WAIT_SECONDS)},
+    )
+
+
+def _log(report: Report, recorded: Recorded) -> None:
+    logger.debug(
+        "push",
+        extra={
+            "provider": report.provider,
+            "task": recorded.task.id if recorded.task else None,
+            "status": report.update.status,
+            "verdict": recorded.verdict,
+        },
+    )
 
 
 async def _read(request: Request) -> bytes:
-    if request.headers.get("content-encoding", "identity").lower() != "identity":
+    encodings = request.headers.getlist("content-encoding")
+    if any(encoding.lower() != "identity" for encoding in encodings):
         raise Problem(415, "send the body without a content encoding")
     try:
         return await read_body(request, BODY_LIMIT, BODY_SECONDS)

@@ -1,13 +1,14 @@
 """One entry of the management API: what it takes, what it answers, who may call it.
 
 The same table serves the requests (`serve`) and writes the OpenAPI document (receiver/openapi.py),
-so the two cannot drift apart.
+so the two cannot drift apart. What changes something leaves a row in the audit, whatever it is.
 """
 
 from __future__ import annotations
 
 import logging
 import re
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -19,9 +20,13 @@ from starlette.routing import Route
 
 from receiver.auth import Authority
 from receiver.body import BadBody, BodyTooLarge, BodyTooSlow, parse_json, read_body
+from receiver.models import Input
 from receiver.problems import Problem, store_away
+from store.audit import Audited, Entry, audited, note
 from store.errors import ConflictError, NotFoundError, StoreUnavailableError
 from store.keys import Scope
+from store.store import Store
+from store.writer import Answer, Item, Operation
 
 logger = logging.getLogger("taskbell.api")
 
@@ -41,13 +46,16 @@ class Reply:
     body: BaseModel | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Call:
-    """A request that was let in and read."""
+    """A request that was let in and read. key_id: whose it is; None when no key is needed."""
 
     path: Mapping[str, str]
+    key_id: str | None
+    _action: str | None
     _query: BaseModel | None
     _body: BaseModel | None
+    _audited: bool = False
 
     def query(self, model: type[M]) -> M:
         """The query, read with the endpoint's own query model."""
@@ -58,6 +66,45 @@ class Call:
         """The body, read with the endpoint's own body model."""
         assert isinstance(self._body, model)  # noqa: S101 - the endpoint's own declaration
         return self._body
+
+    async def write(
+        self,
+        store: Store,
+        operation: Operation[Item, Answer],
+        item: Item,
+        changed: Callable[[Answer], str | None] | None = None,
+    ) -> Answer:
+        """Change something, and say so in the audit in the same transaction.
+
+        changed: the id of what was changed, by the answer, or None when nothing was; when it is
+        left out, the path has the id.
+        """
+        self._audited = True
+        item_and_who = Audited(item, self._entry(None), changed or self._id_in_path)
+        return await store.write(audited(operation), item_and_who)
+
+    async def note(self, store: Store, made: BaseModel | None) -> None:
+        """Say it in the audit now, unless a write has done so."""
+        if self._action is not None and not self._audited:
+            object_id = self.path.get("id") or getattr(made, "id", None)
+            await store.write(note, self._entry(object_id))
+
+    def _entry(self, object_id: str | None) -> Entry:
+        assert self.key_id is not None  # noqa: S101 - `serve` lets nobody change without a key
+        assert self._action is not None  # noqa: S101
+        return Entry(self.key_id, self._action, object_id, _detail(self._body))
+
+    def _id_in_path(self, _answer: object) -> str:
+        return self.path["id"]
+
+
+def _detail(body: BaseModel | None) -> dict[str, Any] | None:
+    """Which fields were given, and the values of those that may be read by anyone."""
+    if not isinstance(body, Input) or not body.model_fields_set:
+        return None
+    fields = sorted(body.model_fields_set)
+    values = {name: getattr(body, name) for name in fields if name in body.shown_in_audit}
+    return {"fields": fields, "values": values}
 
 
 Handler = Callable[[Call], Awaitable[Reply]]
@@ -81,19 +128,24 @@ class Endpoint:
     problems: tuple[int, ...] = field(default=())
 
 
-def serve(endpoint: Endpoint, authority: Authority) -> Route:
+def serve(endpoint: Endpoint, authority: Authority, store: Store) -> Route:
     """The Starlette route of an endpoint."""
+    action = action_of(endpoint)
 
     async def answer(request: Request) -> Response:
+        key_id = None
         if endpoint.scope is not None:
-            await authority.require(request, endpoint.scope)
+            key_id = await authority.require(request, endpoint.scope)
         call = Call(
             path=_path(request),
+            key_id=key_id,
+            _action=action,
             _query=_query(endpoint, request),
             _body=await _body(endpoint, request),
         )
         try:
             reply = await endpoint.handler(call)
+            await call.note(store, reply.body)
         except NotFoundError as error:
             raise Problem(404, str(error)) from None
         except ConflictError as error:
@@ -105,6 +157,29 @@ def serve(endpoint: Endpoint, authority: Authority) -> Route:
         return Response(reply.body.model_dump_json(), reply.status, media_type="application/json")
 
     return Route(endpoint.path, answer, methods=[endpoint.method])
+
+
+def action_of(endpoint: Endpoint) -> str | None:
+    """What the audit calls it: subscription.created, task.canceled; None for what only reads."""
+    if endpoint.method == "GET":
+        return None
+    things, _, call = endpoint.path.removeprefix("/v1/").partition("/{id}")
+    thing = _SINGULAR.get(things, things.removesuffix("s")).replace("-", "_")
+    return f"{thing}.{_DONE[call.removeprefix('/') or endpoint.method]}"
+
+
+_SINGULAR = {"deliveries": "delivery"}
+_DONE = {
+    "POST": "created",
+    "PATCH": "changed",
+    "DELETE": "deleted",
+    "cancel": "canceled",
+    "refresh": "refreshed",
+    "replay": "replayed",
+    "retry": "retried",
+    "rotate-secret": "secret_rotated",
+    "test": "tested",
+}
 
 
 def _path(request: Request) -> dict[str, str]:
@@ -121,10 +196,9 @@ def _query(endpoint: Endpoint, request: Request) -> BaseModel | None:
             raise Problem(422, f"{endpoint.path} takes no query parameters")
         return None
     pairs = request.query_params.multi_items()
-    names = [name for name, _ in pairs]
-    for name in names:
-        if names.count(name) > 1:
-            raise Problem(422, f"query parameter {name[:40]!r} is there twice")
+    for name, times in Counter(name for name, _ in pairs).items():
+        if times > 1:
+            raise Problem(422, f"query parameter {_quoted(name)} is there twice")
     return _validated(endpoint.query, dict(pairs), "query parameter")
 
 
@@ -134,6 +208,8 @@ async def _body(endpoint: Endpoint, request: Request) -> BaseModel | None:
     media_type = request.headers.get("content-type", "application/json").partition(";")[0].strip()
     if media_type.lower() != "application/json":
         raise Problem(415, "send the body as application/json")
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise Problem(415, "send the body without a content encoding")
     try:
         raw = await read_body(request, BODY_LIMIT, BODY_SECONDS)
         value = parse_json(raw) if raw else {}
@@ -158,10 +234,22 @@ def _validated(model: type[M], value: Any, what: str) -> M:
 def _first_mistake(error: ValidationError, what: str) -> str:
     """One line that names the place and the rule, and never the value."""
     mistake = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    place = ".".join(str(part) for part in mistake["loc"])[:100]
+    place = _quoted(".".join(str(part) for part in mistake["loc"]))
     if mistake["type"] == "extra_forbidden":
-        return f"{what} {place!r} is not known here"
+        return f"{what} {place} is not known here"
     if mistake["type"] == "model_type":  # pydantic names our class
         return "the body must be a JSON object"
     rule = mistake["msg"].removeprefix("Value error, ")
-    return f"{what} {place!r}: {rule}" if place else rule
+    return f"{what} {place}: {rule}" if mistake["loc"] else rule
+
+
+def _quoted(name: str) -> str:
+    """A name out of a request, when it looks like one of ours misspelt; nothing else is repeated.
+
+    >>> _quoted("typse"), _quoted("<script>")
+    ("'typse'", "'…'")
+    """
+    return repr(name) if _NAME.fullmatch(name) else "'…'"
+
+
+_NAME = re.compile(r"[A-Za-z0-9_.\[\]-]{1,60}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -61,9 +61,14 @@ Seconds = Annotated[float, Field(gt=0, le=30 * 86400)]
 
 
 class Input(BaseModel):
-    """What clients send: unknown fields are refused, so that a misspelt one is noticed."""
+    """What clients send: unknown fields are refused, so that a misspelt one is noticed.
+
+    shown_in_audit: fields whose values may be read by anyone: never free text, never a URL.
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    shown_in_audit: ClassVar[frozenset[str]] = frozenset()
 
 
 class Query(BaseModel):
@@ -89,17 +94,49 @@ class Page(BaseModel, Generic[T]):
 
 
 class CallbackUrlInput(Input):
+    """single_task: for the first task that is pushed to it; then it ends after 7 days by itself."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"provider": "minimax", "single_task": True, "metadata": {"customer": "42"}}
+            ]
+        }
+    )
+
+    shown_in_audit = frozenset({"provider", "expires_in", "single_task"})
+
     provider: ProviderName
     expires_in: Annotated[int, Field(ge=1, le=10 * 365 * 86400)] | None = None
     metadata: Metadata | None = None
+    single_task: bool = False
 
 
 class CallbackUrlView(BaseModel):
+    """The URL is the secret; the id is not, and revokes it."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": "cb_1krsxv3g00m3vqk8yh5d2rwztc",
+                    "url": "https://taskbell.example.com/callbacks/minimax/eyJ…",
+                    "expires_at": "2026-11-28T12:00:00.000000Z",
+                    "single_task": True,
+                }
+            ]
+        }
+    )
+
+    id: str
     url: str
     expires_at: Time | None
+    single_task: bool
 
 
 class TaskInput(Input):
+    shown_in_audit = frozenset({"provider", "kind", "timeout_seconds", "expect_push"})
+
     provider: ProviderName
     task_id: ProviderTaskId
     kind: Annotated[Kind | None, Field(strict=False)] = None
@@ -181,6 +218,8 @@ class EventsQuery(Query):
 
 
 class ReplayInput(Input):
+    shown_in_audit = frozenset({"subscription"})
+
     subscription: Id | None = None
 
 
@@ -189,10 +228,10 @@ class ReplayView(BaseModel):
 
 
 def _known_types(types: list[str] | None) -> list[str] | None:
-    for name in types or ():
+    for place, name in enumerate(types or (), start=1):
         if name != "task.*" and name not in EVENT_TYPES:
             raise ValueError(
-                f"{name[:40]!r} is no event type; there are task.*, {', '.join(EVENT_TYPES)}"
+                f"type {place} is no event type; there are task.*, {', '.join(EVENT_TYPES)}"
             )
     return types
 
@@ -206,7 +245,14 @@ InFlight = Annotated[int, Field(ge=1, le=1000)]
 Rate = Annotated[float, Field(gt=0.001, le=10_000)]
 
 
+_SHOWN_OF_SUBSCRIPTIONS = frozenset(
+    {"types", "providers", "format", "max_in_flight", "rate_per_second", "active"}
+)
+
+
 class SubscriptionInput(Input):
+    shown_in_audit = _SHOWN_OF_SUBSCRIPTIONS
+
     url: Url
     types: Types | None = None
     providers: Providers | None = None
@@ -221,6 +267,8 @@ class SubscriptionInput(Input):
 
 class SubscriptionPatch(Input):
     """Fields that are left out stay; null takes a condition or a limit away."""
+
+    shown_in_audit = _SHOWN_OF_SUBSCRIPTIONS
 
     url: Url | None = None
     types: Types | None = None
@@ -314,6 +362,8 @@ class DeliveryDetail(DeliveryItem):
 
 
 class ApiKeyInput(Input):
+    shown_in_audit = frozenset({"scope"})
+
     name: Annotated[Text, Field(min_length=1, max_length=200)]
     scope: Annotated[Scope, Field(strict=False)] = Scope.READ
 
@@ -329,6 +379,42 @@ class ApiKeyWithSecret(ApiKeyView):
     """The only time the key is shown."""
 
     key: str
+
+
+class AuditQuery(Query):
+    action: Annotated[str, StringConstraints(pattern=r"^[a-z_]{1,20}\.[a-z_]{1,19}$")] | None = None
+    object: Id | None = None
+    limit: Limit = 50
+    cursor: Id | None = None
+
+
+class AuditItem(BaseModel):
+    """key_id: the API key that did it, or `first` for TASKBELL_API_KEY.
+
+    detail: the names of the fields that were given, and the values of harmless ones.
+    """
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": "aud_1krsxv3g00m3vqk8yh5d2rwztc",
+                    "at": "2026-11-21T12:00:00.000000Z",
+                    "key_id": "key_1krsxv3g00m3vqk8yh5d2rwzta",
+                    "action": "subscription.changed",
+                    "object_id": "sub_1krsxv3g00m3vqk8yh5d2rwztb",
+                    "detail": {"fields": ["active", "url"], "values": {"active": False}},
+                }
+            ]
+        }
+    )
+
+    id: str
+    at: Time
+    key_id: str
+    action: str
+    object_id: str | None
+    detail: dict[str, Any] | None
 
 
 class HealthView(BaseModel):

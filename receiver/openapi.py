@@ -135,7 +135,7 @@ def _problems(endpoint: Endpoint) -> list[int]:
     statuses = {*endpoint.problems, 503}
     statuses.add(422)
     if endpoint.scope:
-        statuses |= {401, 403}
+        statuses |= {401, 403, 429}
     if endpoint.body:
         statuses |= {400, 408, 413, 415}
     return sorted(statuses)

@@ -6,12 +6,11 @@ import asyncio
 import contextlib
 import logging
 import math
-from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from receiver.budget import Health, RateLimiter, ShiftOver
+from receiver.budget import Health, Inquiry, Quota, RateLimiter, ShiftOver
 from receiver.pacing import Plans
 from receiver.provider import Answer, Asker, Provider, ProviderError
 from receiver.words import UnknownWords
@@ -36,6 +35,7 @@ from store.tasks import (
     reschedule,
     timed_out,
 )
+from store.writer import tell_time
 
 logger = logging.getLogger("taskbell.poller")
 
@@ -50,6 +50,9 @@ NOT_FOUND_TRIES = 5
 
 GRACE = timedelta(seconds=30)
 UNVERIFIED_PER_MINUTE = 30
+"""Requests about tasks that only an unsigned push has named, and that the provider does not know."""
+
+_REQUESTS = 5  # that one question may make: MiniMax has four families, and a file
 _LATE_PACE = timedelta(minutes=10)
 _LATE_FOR = timedelta(days=7)  # MiniMax v2 forgets tasks after seven days
 _HELD_AT_MOST = timedelta(minutes=15)  # by a provider that answers, but not about this task
@@ -69,11 +72,15 @@ class Line:
     asker: Asker
     limiter: RateLimiter
     health: Health
-    unverified: deque[float] = field(default_factory=deque)  # when such tasks were asked about
+    unverified: Quota = field(init=False)
+    last_token: str = ""  # whose unverified task was claimed last
     answered_at: datetime | None = None  # the last answer that was no trouble
     silent_since: datetime | None = None  # the first of the questions it could not be reached for
     term: int = 0  # of this process's shifts
     elsewhere_until: float = -math.inf  # another process asks it; do not try before
+
+    def __post_init__(self) -> None:
+        self.unverified = Quota(UNVERIFIED_PER_MINUTE, _REQUESTS, self.limiter.monotonic)
 
     def room(self) -> int:
         """How many questions may be claimed now."""
@@ -96,19 +103,23 @@ class Line:
         self.limiter.work_until(ends, taken_over=term not in (FIRST_TERM, self.term))
         self.term = term
 
-    def unverified_room(self) -> int:
-        """How many tasks that only an unsigned push named may be asked about now."""
-        while self.unverified and self.limiter.monotonic() - self.unverified[0] > 60:
-            self.unverified.popleft()
-        return UNVERIFIED_PER_MINUTE - len(self.unverified)
+    def begin(self, task: Task) -> Inquiry | None:
+        """Note a question about a task that only an unsigned push has named."""
+        return self.unverified.begin() if task.version == 0 else None
+
+    def note_turns(self, claimed: Sequence[Task]) -> None:
+        """Remember which callback token's turn it was last (store.tasks.PollClaim.after)."""
+        tokens = [task.token_id or "" for task in claimed if task.version == 0]
+        if tokens:
+            self.last_token = max(tokens, key=lambda token: (token <= self.last_token, token))
 
 
 @dataclass(slots=True)
 class _Paced:
     """Asks for one question that has its slot: requests after the first wait for their turn too."""
 
-    asker: Asker
-    limiter: RateLimiter
+    line: Line
+    inquiry: Inquiry | None
     begun: bool = False
 
     async def get(
@@ -119,9 +130,11 @@ class _Paced:
         raw_statuses: tuple[int, ...] = (),
     ) -> Answer:
         if self.begun:
-            await self.limiter.turn()
+            await self.line.limiter.turn()
         self.begun = True
-        return await self.asker.get(path, params, raw_statuses=raw_statuses)
+        if self.inquiry:
+            self.line.unverified.count(self.inquiry)
+        return await self.line.asker.get(path, params, raw_statuses=raw_statuses)
 
 
 class Poller:
@@ -147,6 +160,7 @@ class Poller:
         self._owner = owner
         self._jitter = jitter
         self._ahead = timedelta(0)  # of our clock, the store's
+        self._looked_at = clock()
         self._plans, self._plans_of = Plans({}), datetime.min.replace(tzinfo=UTC)
         self._open_at: dict[str, datetime] = {}  # when tasks were seen open, longest ago first
         for line in lines.values():
@@ -165,6 +179,9 @@ class Poller:
             await self._store.write(leave, self._owner)
 
     async def _look(self) -> float:
+        before, self._looked_at = self._looked_at, self._clock()
+        if self._looked_at < before:  # it was set back: what is due would seem far off
+            self._ahead = await self._store.write(tell_time, None) - self._clock()
         agenda = await self._store.read(read_agenda, tuple(self._lines))
         now = self._clock() + self._ahead
         if agenda.deadline is not None and agenda.deadline <= now:
@@ -184,7 +201,7 @@ class Poller:
         free = {name: line.room() for name, line in self._lines.items()}
         wanted = _due(agenda.verified, free, now)
         unverified = {
-            name: min(places, self._lines[name].unverified_room())
+            name: min(places, self._lines[name].unverified.room())
             for name, places in _due(agenda.unverified, free, now).items()
         }
         shifts = frozenset(
@@ -192,7 +209,8 @@ class Poller:
             for name, line in self._lines.items()
             if line.needs_shift() and (name in wanted or name in unverified or line.limiter.busy())
         )
-        return PollClaim(self._owner, wanted, unverified, LEASE, shifts, SHIFT)
+        after = {name: self._lines[name].last_token for name in unverified}
+        return PollClaim(self._owner, wanted, unverified, LEASE, shifts, SHIFT, after)
 
     async def _take(self, claim: PollClaim) -> None:
         # counted from before the store does, a shift never ends later here than there
@@ -203,9 +221,9 @@ class Poller:
             self._lines[name].begin_shift(began[name], claimed.terms.get(name))
         for task in claimed.tasks:
             line = self._lines[task.provider]
-            if task.version == 0:
-                line.unverified.append(line.limiter.monotonic())
-            self.rounds.start(self._ask(line, task), task.id)
+            self.rounds.start(self._ask(line, task, line.begin(task)), task.id)
+        for name, line in self._lines.items():
+            line.note_turns([task for task in claimed.tasks if task.provider == name])
 
     def _rest(self, agenda: Agenda, now: datetime) -> float:
         """Seconds until something is due that can be done; more often while questions run."""
@@ -215,7 +233,7 @@ class Poller:
         for name, line in self._lines.items():
             if not line.elsewhere():
                 dues = [agenda.verified.get(name)]
-                if line.unverified_room() > 0:
+                if line.unverified.room() > 0:
                     dues.append(agenda.unverified.get(name))
                 earliest = max(_BREATH_SECONDS, line.limiter.room_in())
                 waits += [max(earliest, (at - now).total_seconds()) for at in dues if at]
@@ -230,7 +248,14 @@ class Poller:
         writes = [self._store.write(record, _as_it_came(task)) for task in held]
         await asyncio.gather(*writes)
 
-    async def _ask(self, line: Line, task: Task) -> None:
+    async def _ask(self, line: Line, task: Task, inquiry: Inquiry | None) -> None:
+        try:
+            await self._put(line, task, inquiry)
+        finally:
+            if inquiry:
+                line.unverified.end(inquiry)
+
+    async def _put(self, line: Line, task: Task, inquiry: Inquiry | None) -> None:
         early = self._too_early(line.provider, task)
         if early is not None:
             later = Later(task.id, task.poll_fence, early, reached=False, asked=False)
@@ -238,14 +263,15 @@ class Poller:
             return
         try:
             async with line.limiter.slot():
-                asker = _Paced(line.asker, line.limiter)
-                update = await line.provider.query(asker, task, self._clock())
+                update = await line.provider.query(_Paced(line, inquiry), task, self._clock())
         except ShiftOver:
             at_once = Later(task.id, task.poll_fence, timedelta(0), reached=False, asked=False)
             await self._store.write(reschedule, at_once)
         except ProviderError as error:
             await self._failed(line, task, error)
         else:
+            if inquiry:
+                inquiry.exists = True
             await self._answered(line, task, update)
 
     async def _answered(self, line: Line, task: Task, update: TaskUpdate) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import secrets
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,7 @@ from typing import Any
 from itsdangerous import BadData, URLSafeSerializer
 
 from receiver.body import dump_json, parse_json
+from store.callback_tokens import make_token_id
 
 MAX_CHARACTERS = 2048
 MAX_METADATA_BYTES = 1024
@@ -23,12 +23,16 @@ _SKEW = timedelta(minutes=10)  # hosts' clocks differ, and a push may wait in a 
 
 @dataclass(frozen=True, slots=True)
 class CallbackToken:
-    """What a token carries. Several spellings of one token verify: token_id is its identity."""
+    """What a token carries. Several spellings of one token verify: token_id is its identity.
+
+    single_task: it is for the first task that is pushed with it, and for no other.
+    """
 
     provider: str
     token_id: str
     expires_at: datetime | None
     metadata: Mapping[str, Any]
+    single_task: bool = False
 
 
 class CallbackTokens:
@@ -55,14 +59,17 @@ class CallbackTokens:
         *,
         expires_at: datetime | None,
         metadata: Mapping[str, Any],
+        single_task: bool = False,
     ) -> str:
         """Sign a token; expires_at is kept to the second. Raises ValueError for bad metadata."""
-        payload = {
+        payload: dict[str, Any] = {
             "provider": provider,
             "id": token_id,
             "exp": None if expires_at is None else int(expires_at.timestamp()),
             "meta": _checked(metadata),
         }
+        if single_task:
+            payload["single"] = True
         return self._serializer.dumps(payload)
 
     def read(self, provider: str, text: str, now: datetime) -> CallbackToken | None:
@@ -90,9 +97,9 @@ class CallbackTokens:
         return token
 
 
-def new_token_id() -> str:
-    """128 random bits in 26 lower-case letters and digits."""
-    return base64.b32encode(secrets.token_bytes(16)).decode("ascii").rstrip("=").lower()
+def new_token_id(expires_at: datetime | None = None) -> str:
+    """cb_ and 26 lower-case letters and digits, of which 16 are random: 80 bits."""
+    return make_token_id(expires_at, secrets.randbits(80))
 
 
 def _checked(metadata: Mapping[str, Any]) -> dict[str, Any]:
@@ -114,7 +121,8 @@ def _token(payload: Any) -> CallbackToken | None:
             "exp": int() | None as exp,
             "meta": dict(metadata),
         }:
-            return CallbackToken(provider, token_id, _moment(exp), metadata)
+            single_task = payload.get("single") is True
+            return CallbackToken(provider, token_id, _moment(exp), metadata, single_task)
         case _:
             return None
 

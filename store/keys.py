@@ -114,6 +114,12 @@ def find_key(connection: Connection, key_digest: str) -> ApiKey | None:
     return ApiKey(row.id, row.name, Scope(row.scope), row.created_at)
 
 
+def known_digests(connection: Connection) -> frozenset[str]:
+    """Of every key that was not revoked."""
+    query = select(api_keys.c.digest).where(api_keys.c.revoked_at.is_(None))
+    return frozenset(connection.execute(query).scalars())
+
+
 def list_keys(connection: Connection, *, limit: int, before: str | None = None) -> list[ApiKey]:
     """Newest first, without the revoked ones."""
     query = (

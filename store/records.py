@@ -17,7 +17,9 @@ from sqlalchemy import bindparam, select
 
 from store.among import among
 from store.bulk import Bulk
+from store.callback_tokens import FOREIGN, ForeignPushError, Use, bind
 from store.durations import Ending, learn, model_of
+from store.errors import StoreError
 from store.events import (
     Change,
     Kind,
@@ -63,10 +65,16 @@ class Registration:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """A push as it was received."""
+    """A push as it was received.
+
+    single_task: its token is for the first task that was pushed with it. only_news: it is kept
+    only when it moves its task or makes it known.
+    """
 
     token_id: str
     raw: bytes
+    single_task: bool = False
+    only_news: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,16 +118,41 @@ class Recorded:
     event_id: str | None = None
 
 
-def _record(tx: Tx, reports: Sequence[Report]) -> list[Recorded]:
+def _record(tx: Tx, reports: Sequence[Report]) -> list[Recorded | StoreError]:
+    bound = bind(tx, _uses(reports))
     book = _TaskBook(tx, reports)
     written = _Written(tx)
-    answers = [_take(tx, book, written, report) for report in reports]
+    answers: list[Recorded | StoreError] = [
+        _refuse(written, report) if _foreign(report, bound) else _take(tx, book, written, report)
+        for report in reports
+    ]
     book.save()
     written.save()
     return answers
 
 
 record: Operation[Report, Recorded] = Operation("record", _record)
+"""A push whose token is for another task gets a ForeignPushError, and its receipt stays."""
+
+
+def _uses(reports: Sequence[Report]) -> list[Use]:
+    return [
+        Use(report.receipt.token_id, report.provider, report.provider_task_id)
+        for report in reports
+        if report.receipt and report.receipt.single_task
+    ]
+
+
+def _foreign(report: Report, bound: Mapping[str, str | None]) -> bool:
+    receipt = report.receipt
+    if receipt is None or not receipt.single_task:
+        return False
+    return bound[receipt.token_id] != report.provider_task_id
+
+
+def _refuse(written: _Written, report: Report) -> ForeignPushError:
+    written.receipt(report, FOREIGN, None)
+    return ForeignPushError("the callback token is for another task")
 
 
 class _TaskBook:
@@ -210,8 +243,11 @@ class _Written:
         if ending:
             self._endings.append(ending)
 
-    def receipt(self, report: Report, verdict: Verdict, task: Task | None) -> None:
-        if report.receipt:
+    def receipt(
+        self, report: Report, verdict: str, task: Task | None, *, created: bool = False
+    ) -> None:
+        news = created or verdict == Verdict.RECORDED
+        if report.receipt and (news or not report.receipt.only_news):
             self._receipts.append(
                 receipt_row(
                     report.provider,
@@ -242,7 +278,7 @@ def _take(tx: Tx, book: _TaskBook, written: _Written, report: Report) -> Recorde
         recorded = _hold(tx, book, task, report, update, created=known is None)
     else:
         recorded = _move(tx, book, written, task, report, update, created=known is None)
-    written.receipt(report, recorded.verdict, recorded.task)
+    written.receipt(report, recorded.verdict, recorded.task, created=recorded.created)
     return recorded
 
 
@@ -298,7 +334,7 @@ def _move(
 ) -> Recorded:
     verdict = judge(task, update.status)
     change = advance(task, update, source=report.source, confirmed=report.trusted, now=tx.now)
-    if verdict is Verdict.CONTRADICTION:
+    if verdict is Verdict.CONTRADICTION and not (report.receipt and report.receipt.only_news):
         logger.warning(
             "task %s ended as %s, now %s says %s: kept as a receipt",
             task.id,
@@ -416,7 +452,7 @@ def _adopted(task: Task, start: Registration) -> Task:
 def receipt_row(
     provider: str,
     receipt: Receipt,
-    verdict: Verdict,
+    verdict: str,
     now: datetime,
     *,
     provider_task_id: str | None = None,

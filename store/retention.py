@@ -8,8 +8,11 @@ from datetime import timedelta
 
 from sqlalchemy import and_, or_, select, text
 
+from store.audit import forget_audit
+from store.callback_tokens import forget_ended
 from store.claims import waiting_subscriptions
-from store.tables import ENDED, attempts, deliveries, events, receipts, tasks, word
+from store.matching import Subscription
+from store.tables import ENDED, attempts, deliveries, events, receipts, subscriptions, tasks, word
 from store.text import clean
 from store.writer import Operation, Tx
 
@@ -22,12 +25,16 @@ class Prune:
     limit: int = 200
 
 
+ORPHANS_KEPT = timedelta(days=7)
+"""Receipts of what became of no task: bodies that could not be read, pushes for another task."""
+
+
 def _prune(tx: Tx, items: Sequence[Prune]) -> list[int]:
     return [_prune_one(tx, item) for item in items]
 
 
 prune: Operation[Prune, int] = Operation("prune", _prune, order=3)
-"""Answers how many rows of tasks, events and receipts went; 0 when there is nothing left to do."""
+"""Answers how many rows went, of tasks, events, receipts, tokens, audit; 0: nothing is left to do."""
 
 
 def _prune_one(tx: Tx, item: Prune) -> int:
@@ -52,7 +59,10 @@ def _prune_one(tx: Tx, item: Prune) -> int:
     _delete_events(tx, event_ids)
     orphans = (
         select(receipts.c.id)
-        .where(receipts.c.task_id.is_(None), receipts.c.received_at < before)
+        .where(
+            receipts.c.task_id.is_(None),
+            receipts.c.received_at < tx.now - min(item.keep, ORPHANS_KEPT),
+        )
         .order_by(receipts.c.received_at)
         .limit(item.limit)
     )
@@ -60,7 +70,9 @@ def _prune_one(tx: Tx, item: Prune) -> int:
     tx.connection.execute(receipts.delete().where(receipts.c.id.in_(receipt_ids)))
     tx.connection.execute(receipts.delete().where(receipts.c.task_id.in_(task_ids)))
     tx.connection.execute(tasks.delete().where(tasks.c.id.in_(task_ids)))
-    return len(task_ids) + len(event_ids) + len(receipt_ids)
+    tokens = forget_ended(tx, item.limit)
+    audited = forget_audit(tx, item.keep, item.limit)
+    return len(task_ids) + len(event_ids) + len(receipt_ids) + tokens + audited
 
 
 def _delete_events(tx: Tx, event_ids: list[str]) -> None:
@@ -83,17 +95,21 @@ def _cancel_leftovers(tx: Tx, limits: Sequence[int]) -> list[int]:
         ]
         canceled = 0
         for sid, known in gone:
-            reason = (
-                f"subscription disabled: {known.disabled_reason}"
-                if known
-                else "subscription deleted"
-            )
-            canceled += _cancel(tx, sid, reason, limit)
+            canceled += _cancel(tx, sid, _reason(tx, sid, known), limit)
         answers.append(canceled)
     return answers
 
 
 cancel_leftovers: Operation[int, int] = Operation("cancel_leftovers", _cancel_leftovers)
+
+
+def _reason(tx: Tx, subscription_id: str, known: Subscription | None) -> str:
+    if known:
+        return f"subscription disabled: {known.disabled_reason}"
+    there = subscriptions.c.deleted_at.is_(None)
+    query = select(subscriptions.c.id).where(subscriptions.c.id == subscription_id, there)
+    damaged = tx.connection.execute(query).first()
+    return "parked: its subscription cannot be read" if damaged else "subscription deleted"
 
 
 def _cancel(tx: Tx, subscription_id: str, reason: str, limit: int) -> int:

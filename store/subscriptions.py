@@ -14,6 +14,7 @@ from store.ids import new_id
 from store.matching import Subscription, interested, subscription_from_row
 from store.outbox import DELIVERIES, delivery_row, event_row, insert_events
 from store.tables import subscriptions
+from store.vault import Vault, VaultError
 from store.writer import Operation, Tx
 
 
@@ -136,6 +137,70 @@ def _delete(tx: Tx, ids: Sequence[str]) -> list[StoreError | None]:
 
 delete: Operation[str, None] = Operation("delete_subscription", _delete)
 """Its deliveries stay as history; what is still owed is canceled in steps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Relock:
+    """Have secrets under the vault's newest key: of up to `limit` subscriptions behind an id."""
+
+    vault: Vault
+    after: str
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Relocked:
+    """How many secrets were moved, and how many lay under the newest key already.
+
+    lost: what no key opens. last: the id to go on after, None at the end.
+    """
+
+    moved: int
+    already: int
+    lost: tuple[str, ...]
+    last: str | None
+
+
+def _relock(tx: Tx, items: Sequence[Relock]) -> list[Relocked]:
+    return [_relock_some(tx, item) for item in items]
+
+
+relock: Operation[Relock, Relocked] = Operation("relock_secrets", _relock)
+"""Deleted ones too: what they hold would otherwise need the old key for ever."""
+
+_LOCKED = {
+    "secret_locked": "secret",
+    "old_secret_locked": "old secret",
+    "headers_locked": "headers",
+}
+
+
+def _relock_some(tx: Tx, item: Relock) -> Relocked:
+    query = (
+        select(subscriptions.c.id, *(subscriptions.c[name] for name in _LOCKED))
+        .where(subscriptions.c.id > item.after)
+        .order_by(subscriptions.c.id)
+        .limit(item.limit)
+    )
+    rows = tx.connection.execute(tx.database.locked(query)).mappings().all()
+    moved, already, lost = 0, 0, []
+    for row in rows:
+        values = {}
+        for name in [name for name in _LOCKED if row[name] is not None]:
+            try:
+                values[name] = item.vault.relock(row[name])
+            except VaultError:
+                lost.append(f"{row['id']} ({_LOCKED[name]})")
+        changed = {name: value for name, value in values.items() if value != row[name]}
+        if changed:
+            chosen = subscriptions.c.id == row["id"]
+            tx.connection.execute(subscriptions.update().where(chosen).values(changed))
+        moved += len(changed)
+        already += len(values) - len(changed)
+    if moved:
+        tx.subscriptions_changed()
+    last = rows[-1]["id"] if len(rows) == item.limit else None
+    return Relocked(moved, already, tuple(lost), last)
 
 
 def disable(tx: Tx, subscription: Subscription, reason: str) -> None:

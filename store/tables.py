@@ -261,7 +261,7 @@ class ReceiptRow(Base, table=True):
     __tablename__ = "receipts"
     __table_args__ = (
         Index("ix_receipts_task_id", "task_id"),
-        Index("ix_receipts_received_at", "received_at"),
+        _partial("ix_receipts_received_at", "received_at", where="task_id IS NULL"),
     )
 
     id: str = Field(primary_key=True, max_length=40)
@@ -315,7 +315,7 @@ class CallbackTokenRow(Base, table=True):
     """
 
     __tablename__ = "callback_tokens"
-    __table_args__ = (Index("ix_callback_tokens_seen_at", "seen_at"),)
+    __table_args__ = (_partial("ix_callback_tokens_revoked", "id", where="revoked_at IS NOT NULL"),)
 
     id: str = Field(primary_key=True, max_length=64)
     provider: str = Field(max_length=40)

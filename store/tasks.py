@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
     CompoundSelect,
     Connection,
+    Executable,
     Select,
     and_,
     bindparam,
@@ -25,6 +27,8 @@ from sqlalchemy import (
 )
 
 from store.bulk import Bulk
+from store.damaged import what_can_be_read
+from store.database import unreadable
 from store.events import Source, Status, Task, TaskUpdate, Verdict
 from store.records import POLLS, Report, record
 from store.rows import task_from_row
@@ -32,6 +36,8 @@ from store.shifts import take
 from store.tables import UNENDED, receipts, tasks, word
 from store.text import clean
 from store.writer import Operation, Tx
+
+logger = logging.getLogger("taskbell.store")
 
 PARKED_AFTER = 5
 """A task whose claims were never finished this often crashes its poller: it is asked no more."""
@@ -86,7 +92,8 @@ class PollClaim:
 
     unverified: of these providers, how many tasks that only an unsigned push has named. shifts: of
     which providers a shift is to be taken or prolonged, for `shift` from now; where another process
-    has it, nothing is claimed.
+    has it, nothing is claimed. after: whose unverified task of a provider was claimed last: callback
+    tokens take turns, so that one that leaked keeps nobody waiting.
     """
 
     owner: str
@@ -95,6 +102,7 @@ class PollClaim:
     lease: timedelta
     shifts: frozenset[str] = frozenset()
     shift: timedelta = timedelta(0)
+    after: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,10 +125,12 @@ def _claim_one(tx: Tx, claim: PollClaim) -> Claimed:
     terms = take(tx, claim.owner, claim.shifts, claim.shift)
     not_ours = claim.shifts - terms.keys()
     ids: list[str] = []
-    for verified, wanted in ((True, claim.wanted), (False, claim.unverified)):
-        for provider, limit in wanted.items():
-            if limit > 0 and provider not in not_ours:
-                ids.extend(_lock_due(tx, provider, limit, verified))
+    for provider, limit in claim.wanted.items():
+        if limit > 0 and provider not in not_ours:
+            ids.extend(_lock_due(tx, provider, limit))
+    for provider, limit in claim.unverified.items():
+        if limit > 0 and provider not in not_ours:
+            ids.extend(_lock_unverified(tx, provider, limit, claim.after.get(provider, "")))
     return Claimed(_lease(tx, ids, claim) if ids else (), terms, tx.now)
 
 
@@ -129,18 +139,33 @@ def _waiting(provider: str, verified: bool) -> list[ColumnElement[bool]]:
     return [tasks.c.provider == provider, tasks.c.next_poll_at.is_not(None), version]
 
 
-def _lock_due(tx: Tx, provider: str, limit: int, verified: bool) -> list[str]:
+def _lock_due(tx: Tx, provider: str, limit: int) -> list[str]:
     query = (
         select(tasks.c.id)
-        .where(*_waiting(provider, verified), tasks.c.next_poll_at <= tx.now)
+        .where(*_waiting(provider, verified=True), tasks.c.next_poll_at <= tx.now)
         .order_by(tasks.c.next_poll_at)
         .limit(limit)
     )
     return list(tx.connection.execute(tx.database.locked(query, skip=True)).scalars())
 
 
+def _lock_unverified(tx: Tx, provider: str, limit: int, after: str) -> list[str]:
+    """One task of each callback token in turn, from the token behind `after` on."""
+    due = [*_waiting(provider, verified=False), tasks.c.next_poll_at <= tx.now]
+    token = func.coalesce(tasks.c.token_id, word(""))
+    turn = func.row_number().over(partition_by=token, order_by=(tasks.c.next_poll_at, tasks.c.id))
+    lines = select(tasks.c.id, token.label("token"), turn.label("turn")).where(*due).subquery()
+    first = (
+        select(lines.c.id)
+        .order_by(lines.c.turn, lines.c.token <= after, lines.c.token)
+        .limit(limit)
+    )
+    query = select(tasks.c.id).where(tasks.c.id.in_(first.scalar_subquery()), *due)
+    return list(tx.connection.execute(tx.database.locked(query, skip=True)).scalars())
+
+
 def _lease(tx: Tx, ids: list[str], claim: PollClaim) -> tuple[Task, ...]:
-    rows = tx.connection.execute(
+    leased = (
         tasks.update()
         .where(tasks.c.id.in_(ids))
         .values(
@@ -151,7 +176,7 @@ def _lease(tx: Tx, ids: list[str], claim: PollClaim) -> tuple[Task, ...]:
         )
         .returning(*tasks.c)
     )
-    claimed = [task_from_row(row) for row in rows]
+    claimed = _read(tx, leased, ids)
     parked = [task.id for task in claimed if task.poll_claims > PARKED_AFTER]
     if parked:
         tx.connection.execute(
@@ -163,6 +188,31 @@ def _lease(tx: Tx, ids: list[str], claim: PollClaim) -> tuple[Task, ...]:
             )
         )
     return tuple(task for task in claimed if task.poll_claims <= PARKED_AFTER)
+
+
+def _read(tx: Tx, statement: Executable, ids: Collection[str]) -> list[Task]:
+    """The tasks that it finds, all of them with these ids; what cannot be read is parked."""
+    try:
+        return [task_from_row(row) for row in tx.connection.execute(statement).all()]
+    except Exception as error:
+        if not unreadable(error):
+            raise
+    return what_can_be_read(ids, partial(_read_one, tx), partial(_park_unreadable, tx))
+
+
+def _read_one(tx: Tx, task_id: str) -> Task:
+    return task_from_row(tx.connection.execute(select(tasks).where(tasks.c.id == task_id)).one())
+
+
+def _park_unreadable(tx: Tx, task_id: str, why: str) -> None:
+    logger.error("task %s is asked about no more, its row cannot be read: %s", task_id, why)
+    error = clean(f"parked: its row cannot be read: {why}", 500)
+    tomorrow = tx.now + timedelta(days=1)  # to time out: not every second until somebody mends it
+    tx.connection.execute(
+        tasks.update()
+        .where(tasks.c.id == task_id)
+        .values(next_poll_at=None, poll_error=error, deadline_at=tomorrow)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,14 +306,15 @@ def _expire(tx: Tx, items: Sequence[Overdue]) -> list[int]:
         overdue = (tasks.c.deadline_at <= tx.now - item.grace) | (
             (tasks.c.deadline_at <= tx.now) & tasks.c.provider.not_in(item.askable)
         )
-        rows = tx.connection.execute(
-            select(tasks)
+        late = tx.connection.execute(
+            select(tasks.c.id)
             .where(text(UNENDED), overdue)
             .where(tasks.c.deadline_at <= tx.now)
             .order_by(tasks.c.deadline_at)
             .limit(item.limit)
         )
-        found = [task_from_row(row) for row in rows]
+        ids = list(late.scalars())
+        found = _read(tx, select(tasks).where(tasks.c.id.in_(ids)), ids)
         _drop_unverified(tx, [task for task in found if task.version == 0])
         reports = [timed_out(task, item.ask_in) for task in found if task.version > 0]
         if reports:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
@@ -28,22 +29,39 @@ class Vault:
     def __init__(self, keys: Sequence[str]) -> None:
         if not keys or any(len(key) < MINIMUM_KEY_LENGTH for key in keys):
             raise ValueError(f"each secret key needs at least {MINIMUM_KEY_LENGTH} characters")
-        self._fernet = MultiFernet([Fernet(_derive(key)) for key in reversed(keys)])
+        newest_first = [Fernet(_derive(key)) for key in reversed(keys)]
+        self._newest = newest_first[0]
+        self._fernet = MultiFernet(newest_first)
 
     def lock(self, value: str | Mapping[str, str]) -> str:
         return self._fernet.encrypt(json.dumps(value).encode()).decode("ascii")
 
     def open(self, locked: str) -> Any:
-        try:
-            return json.loads(self._fernet.decrypt(locked.encode("ascii")))
-        except InvalidToken:
-            raise VaultError(
-                "a stored secret was locked with a key that TASKBELL_SECRET_KEYS no longer names"
-            ) from None
+        """What was locked. Raises VaultError."""
+        with _translated():
+            return json.loads(self._fernet.decrypt(_token(locked)))
 
     def relock(self, locked: str) -> str:
-        """The same secret under the newest key."""
-        return self._fernet.rotate(locked.encode("ascii")).decode("ascii")
+        """The same secret under the newest key; as it is when it lies there. Raises VaultError."""
+        with contextlib.suppress(InvalidToken):
+            self._newest.decrypt(_token(locked))
+            return locked
+        with _translated():
+            return self._fernet.rotate(_token(locked)).decode("ascii")
+
+
+def _token(locked: str) -> bytes:
+    return locked.encode("ascii", "replace")  # a damaged one is no token either way
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except InvalidToken:
+        raise VaultError(
+            "a stored secret was locked with a key that TASKBELL_SECRET_KEYS no longer names"
+        ) from None
 
 
 def _derive(key: str) -> bytes:

@@ -64,7 +64,7 @@ class DeliveryApi:
         return Reply(200, await self._detail(call.path["id"]))
 
     async def retry(self, call: Call) -> Reply:
-        await self.store.write(retry, call.path["id"])
+        await call.write(self.store, retry, call.path["id"])
         return Reply(202, await self._detail(call.path["id"]))
 
     async def _detail(self, delivery_id: str) -> DeliveryDetail:

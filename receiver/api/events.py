@@ -68,7 +68,7 @@ class EventApi:
 
     async def replay(self, call: Call) -> Reply:
         wish = Replay(call.path["id"], call.body(ReplayInput).subscription)
-        return Reply(202, ReplayView(deliveries=await self.store.write(replay, wish)))
+        return Reply(202, ReplayView(deliveries=await call.write(self.store, replay, wish)))
 
 
 def event_view(event: eventlog.EventView) -> EventView:

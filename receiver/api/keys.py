@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 from receiver.endpoint import Call, Endpoint, Reply
@@ -50,7 +51,8 @@ class KeyApi:
     async def create(self, call: Call) -> Reply:
         wish = call.body(ApiKeyInput)
         text = new_key_text()
-        made = await self.store.write(keys.create, NewKey(wish.name, wish.scope, text))
+        new = NewKey(wish.name, wish.scope, text)
+        made = await call.write(self.store, keys.create, new, attrgetter("id"))
         return Reply(201, ApiKeyWithSecret(**_fields(made), key=text))
 
     async def list(self, call: Call) -> Reply:
@@ -61,7 +63,7 @@ class KeyApi:
         return Reply(200, Page[ApiKeyView](data=page, next_cursor=cursor))
 
     async def revoke(self, call: Call) -> Reply:
-        await self.store.write(keys.revoke, call.path["id"])
+        await call.write(self.store, keys.revoke, call.path["id"])
         return Reply(204)
 
 

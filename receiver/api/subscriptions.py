@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from datetime import timedelta
+from operator import attrgetter
 from typing import Any, Protocol
 
 from receiver.endpoint import Call, Endpoint, Reply
@@ -133,7 +134,8 @@ class SubscriptionApi:
         await self._check(wish.url, wish.format)
         headers = self._headers(wish.headers or {})
         secret = self.rules.new_secret()
-        made = await self.store.write(
+        made = await call.write(
+            self.store,
             subscriptions.create,
             subscriptions.NewSubscription(
                 url=wish.url,
@@ -149,6 +151,7 @@ class SubscriptionApi:
                 rate_per_second=wish.rate_per_second,
                 active=wish.active,
             ),
+            changed=attrgetter("id"),
         )
         return Reply(201, _with_secret(made, secret))
 
@@ -178,10 +181,10 @@ class SubscriptionApi:
             values["headers_locked"] = self.vault.lock(headers) if headers else None
             values["header_names"] = tuple(headers)
         edit = subscriptions.Edit(known.id, values)
-        return Reply(200, _view(await self.store.write(subscriptions.edit, edit)))
+        return Reply(200, _view(await call.write(self.store, subscriptions.edit, edit)))
 
     async def delete(self, call: Call) -> Reply:
-        await self.store.write(subscriptions.delete, call.path["id"])
+        await call.write(self.store, subscriptions.delete, call.path["id"])
         return Reply(204)
 
     async def test(self, call: Call) -> Reply:
@@ -199,16 +202,13 @@ class SubscriptionApi:
     async def rotate(self, call: Call) -> Reply:
         secret = self.rules.new_secret()
         rotation = subscriptions.Rotation(call.path["id"], self.vault.lock(secret), SECRET_OVERLAP)
-        return Reply(
-            200, _with_secret(await self.store.write(subscriptions.rotate, rotation), secret)
-        )
+        rotated = await call.write(self.store, subscriptions.rotate, rotation)
+        return Reply(200, _with_secret(rotated, secret))
 
     async def _check(self, url: str, format_name: str) -> None:
         if format_name not in self.rules.formats:
             known = ", ".join(sorted(self.rules.formats))
-            raise Problem(
-                422, f"field 'format': {format_name[:40]!r} is not known; there are {known}"
-            )
+            raise Problem(422, f"field 'format': there are {known}")
         try:
             await self.rules.check_url(url)
         except ValueError as error:

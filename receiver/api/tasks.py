@@ -13,7 +13,7 @@ from receiver.provider import Provider
 from store.errors import ConflictError, NotFoundError
 from store.events import Failure, Kind, Source, Status, Task, TaskUpdate, Verdict, task_json
 from store.keys import Scope
-from store.records import Registration, Report, record
+from store.records import Recorded, Registration, Report, record
 from store.store import Store
 from store.tasks import ask_now, get_task, list_tasks
 
@@ -71,7 +71,8 @@ class TaskApi:
         wish = call.body(TaskInput)
         known_provider(self.providers, wish.provider)
         timeout = timedelta(seconds=wish.timeout_seconds) if wish.timeout_seconds else None
-        recorded = await self.store.write(
+        recorded = await call.write(
+            self.store,
             record,
             Report(
                 provider=wish.provider,
@@ -89,6 +90,7 @@ class TaskApi:
                 ),
                 ask_in=_EXPECTING_PUSH if wish.expect_push else timedelta(0),
             ),
+            _recorded_id,
         )
         assert recorded.task is not None  # noqa: S101 - a registration always makes one
         new = recorded.verdict is Verdict.RECORDED
@@ -114,14 +116,15 @@ class TaskApi:
 
     async def refresh(self, call: Call) -> Reply:
         task = await self._task(call)
-        if not await self.store.write(ask_now, task.id):
+        if not await call.write(self.store, ask_now, task.id, lambda due: task.id if due else None):
             raise ConflictError(f"task {task.id} has ended: it is {task.status}")
         return Reply(202, task_view(await self._task(call)))
 
     async def cancel(self, call: Call) -> Reply:
         task = await self._task(call)
         reason = Failure("untracked", "tracking was stopped through the API")
-        recorded = await self.store.write(
+        recorded = await call.write(
+            self.store,
             record,
             Report(
                 provider=task.provider,
@@ -130,6 +133,7 @@ class TaskApi:
                 source=Source.API,
                 trusted=False,
             ),
+            _recorded_id,
         )
         if recorded.task is None:
             raise NotFoundError(f"no task {task.id}")
@@ -144,6 +148,12 @@ class TaskApi:
         return task
 
 
+def _recorded_id(recorded: Recorded) -> str | None:
+    """The task's id when the report changed it."""
+    new = recorded.verdict is Verdict.RECORDED
+    return recorded.task.id if recorded.task and new else None
+
+
 def task_view(task: Task) -> TaskView:
     return TaskView.model_validate(task_json(task))
 
@@ -151,7 +161,5 @@ def task_view(task: Task) -> TaskView:
 def known_provider(providers: Mapping[str, Provider], name: str) -> Provider:
     """The adapter of that name. Raises Problem 422 that lists the ones there are."""
     if name not in providers:
-        raise Problem(
-            422, f"provider {name!r} is not known; there are {', '.join(sorted(providers))}"
-        )
+        raise Problem(422, f"field 'provider': there are {', '.join(sorted(providers))}")
     return providers[name]

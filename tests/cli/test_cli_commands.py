@@ -9,7 +9,7 @@ import typer
 from typer.testing import CliRunner, Result
 
 from deploy import __version__
-from deploy.cli import build_app, callbacks, events, frame, keys, subscriptions, tasks
+from deploy.cli import audit, build_app, callbacks, events, frame, keys, subscriptions, tasks
 from deploy.cli.client import Client
 from deploy.cli.errors import UsageError
 from deploy.cli.frame import Surroundings
@@ -31,7 +31,7 @@ Handle = Callable[[httpx.Request], httpx.Response]
 
 def an_app() -> typer.Typer:
     app = frame.new_app()
-    for module in (tasks, callbacks, subscriptions, events, keys):
+    for module in (tasks, callbacks, subscriptions, events, keys, audit):
         module.register(app)
     return app
 
@@ -102,23 +102,27 @@ def test_track_says_when_the_task_was_known_already() -> None:
 
 
 def test_a_callback_url_stands_alone_on_stdout() -> None:
-    made = {"url": "http://t.test/callbacks/minimax/abc", "expires_at": "2026-11-28T03:00:00.0Z"}
+    url, end = "http://t.test/callbacks/minimax/abc", "2026-11-28T03:00:00.0Z"
+    made = {"id": "cb_1", "url": url, "expires_at": end}
     server = FakeServer({"POST /v1/callback-urls": (201, made)})
 
     result = run(server, "callback-url", "minimax", "--expires-in", "7d", "--meta", "a=b")
 
     assert result.stdout == "http://t.test/callbacks/minimax/abc\n"
-    assert result.stderr == "expires 2026-11-28T03:00:00Z\n"
+    assert result.stderr == (
+        "expires 2026-11-28T03:00:00Z\nto revoke it: DELETE /v1/callback-urls/cb_1\n"
+    )
     assert server.sent == {"provider": "minimax", "expires_in": 604800, "metadata": {"a": "b"}}
 
 
 def test_a_callback_url_without_an_expiry_says_so() -> None:
-    made = {"url": "http://t.test/callbacks/minimax/abc", "expires_at": None}
+    made = {"id": "cb_1", "url": "http://t.test/callbacks/minimax/abc", "expires_at": None}
     server = FakeServer({"POST /v1/callback-urls": (201, made)})
 
-    result = run(server, "callback-url", "minimax")
+    result = run(server, "callback-url", "minimax", "--single-task")
 
-    assert result.stderr == "never expires\n"
+    assert result.stderr.startswith("never expires\n")
+    assert server.sent == {"provider": "minimax", "single_task": True}
 
 
 def test_subscribe_sends_what_was_said_and_shows_the_secret() -> None:
@@ -237,6 +241,23 @@ def test_subscribe_alone_leaves_the_rest_to_the_server() -> None:
                 "key_1  ci    read   2026-11-21T02:55:00Z",
             ],
             id="keys",
+        ),
+        pytest.param(
+            ["audit", "--action", "subscription.changed", "--object", "sub_1"],
+            "GET /v1/audit?action=subscription.changed&object=sub_1&limit=50",
+            {
+                "id": "aud_1",
+                "at": "2026-11-21T02:55:00Z",
+                "key_id": "key_1",
+                "action": "subscription.changed",
+                "object_id": "sub_1",
+                "detail": {"fields": ["active", "url"], "values": {"active": False}},
+            },
+            [
+                "WHEN                  KEY    ACTION                OBJECT  FIELDS",
+                "2026-11-21T02:55:00Z  key_1  subscription.changed  sub_1   active=False url",
+            ],
+            id="audit",
         ),
     ],
 )
@@ -397,7 +418,9 @@ def test_the_whole_app_has_the_commands_of_both_sides() -> None:
     result = CliRunner().invoke(build_app(), ["--help"], prog_name="taskbell")
 
     assert result.exit_code == 0
-    assert {"serve", "migrate", "openapi", "track", "watch", "keys"} <= set(result.stdout.split())
+    assert {"serve", "migrate", "openapi", "track", "watch", "keys", "audit"} <= set(
+        result.stdout.split()
+    )
 
 
 @pytest.mark.parametrize("arguments", [[], ["keys"]])
@@ -411,7 +434,7 @@ def test_without_a_command_help_is_shown(arguments: list[str]) -> None:
 @pytest.mark.parametrize(
     "command",
     ["track", "watch", "tasks", "callback-url", "subscribe", "subscriptions", "events",
-     "deliveries", "keys", "keys list", "keys create", "keys revoke"],
+     "deliveries", "keys", "keys list", "keys create", "keys revoke", "keys rotate", "audit"],
 )  # fmt: skip
 def test_every_help_has_an_example(command: str) -> None:
     result = run(FakeServer({}), *command.split(), "--help")

@@ -3,6 +3,8 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import AsyncIterator
+from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -12,7 +14,7 @@ from receiver.models import TaskView
 from store.clock import ManualClock
 from store.errors import StoreError
 from store.tables import tasks
-from tests.app import AWAY, SECURITY_HEADERS, Taskbell, good, minimax, problem, running
+from tests.app import AWAY, HOOK, SECURITY_HEADERS, Taskbell, good, minimax, problem, running
 
 
 @pytest.fixture
@@ -63,10 +65,10 @@ async def test_every_answer_keeps_a_browser_from_making_anything_of_it(
     ],
 )
 async def test_an_unknown_page_is_a_404_that_repeats_nothing(taskbell: Taskbell, path: str) -> None:
-    answer = await taskbell.door.post(path, headers={"host": "evil.example.net"})
+    answer = await taskbell.door.post(path, headers={"host": "odd-name"})
 
     assert problem(answer, 404) == "no such page"
-    assert "evil" not in answer.text + str(answer.headers)
+    assert "odd" not in answer.text + str(answer.headers)
 
 
 @pytest.mark.parametrize(
@@ -87,6 +89,57 @@ async def test_a_wrong_method_is_told_every_right_one(
 
     problem(answer, 405)
     assert set(answer.headers["allow"].split(", ")) == allowed
+
+
+HOSTILE = "<img/src=x>\r\nx-odd: 1\x1b[2J"
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/api-keys", {HOSTILE: 1}),
+        ("/v1/api-keys", {"name": "x", "scope": HOSTILE}),
+        ("/v1/api-keys", {"name": {HOSTILE: 1}}),
+        ("/v1/tasks", {"provider": HOSTILE, "task_id": "1"}),
+        ("/v1/tasks", {"provider": "minimax", "task_id": HOSTILE}),
+        ("/v1/subscriptions", {"url": HOOK, "types": [HOSTILE]}),
+        ("/v1/subscriptions", {"url": HOOK, "headers": {HOSTILE: "x"}}),
+        ("/v1/subscriptions", {"url": HOOK, "headers": {"X-A": HOSTILE}}),
+        ("/v1/subscriptions", {"url": HOOK, "headers": {"X-A": {HOSTILE: 1}}}),
+        ("/v1/subscriptions", {"url": f"https://a.example/{HOSTILE}"}),
+        ("/v1/subscriptions", {"url": HOOK, "format": HOSTILE}),
+        ("/v1/events/evt_01kdwpvng0jmwss390q20wa8r0/replay", {"subscription": HOSTILE}),
+        (f"/v1/tasks/{quote(HOSTILE)}/cancel", {}),
+        (f"/v1/api-keys?{quote(HOSTILE)}=1", {"name": "x"}),
+        (f"/{quote(HOSTILE)}", {}),
+    ],
+)
+async def test_a_refusal_repeats_nothing_odd(taskbell: Taskbell, path: str, body: Any) -> None:
+    answer = await taskbell.api.post(path, json=body)
+
+    said = problem(answer, 404 if "cancel" in path or "v1" not in path else 422)
+    assert "img" not in said
+    assert "odd" not in said + str(answer.headers)
+
+
+@pytest.mark.parametrize("query", [HOSTILE, f"{HOSTILE}=1&{HOSTILE}"])
+async def test_a_refused_query_repeats_nothing_odd(taskbell: Taskbell, query: str) -> None:
+    said = problem(await taskbell.api.get(f"/v1/tasks?{quote(query, safe='=&')}"), 422)
+
+    assert "img" not in said
+    assert "query parameter '…'" in said
+
+
+async def test_a_misspelt_field_is_named(taskbell: Taskbell) -> None:
+    answer = await taskbell.api.post("/v1/subscriptions", json={"url": HOOK, "typse": []})
+
+    assert problem(answer, 422) == "field 'typse' is not known here"
+
+
+async def test_a_packed_body_is_not_unpacked(taskbell: Taskbell) -> None:
+    headers = {"content-encoding": "gzip", "content-type": "application/json"}
+
+    problem(await taskbell.api.post("/v1/tasks", content=b"\x1f\x8b", headers=headers), 415)
 
 
 async def test_a_bug_answers_500_and_tells_nothing(taskbell: Taskbell) -> None:

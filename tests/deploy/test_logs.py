@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from deploy.logs import ConsoleFormatter, JsonFormatter, set_up
+from deploy.logs import ConsoleFormatter, JsonFormatter, redacted, set_up
 from tests.app import loggers_as_before
 
 HOSTILE = "x\r\n2026-01-01 INFO forged\x1b[2J\x1b[31m\x00\u202egpj\u2028"
@@ -150,3 +150,44 @@ def test_errors_of_the_server_are_heard() -> None:
     logging.getLogger("uvicorn.error").error("Exception in ASGI application")
 
     assert "Exception in ASGI" in stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("key tb_0123abcd_" + "k" * 43 + " refused", "key tb_0123abcd_… refused"),
+        ("secret whsec_MfKQ9r8G+/YqrTwjUPD8==.", "secret whsec_…."),
+        ("Authorization: Bearer abc.def-1, x", "Authorization: Bearer …, x"),
+        ("invalid api key sk-api-123456789", "invalid api key sk-…"),
+        ("jwt eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJ4In0.c2lnbg-_ no", "jwt eyJ… no"),
+        ("/callbacks/minimax/eyJwcm92aWRlciI6Im1pbmltYXgi.x_y-z", "/callbacks/minimax/eyJ…"),
+        ("https://hooks.slack.com/services/T0/B0/xyz?a=b died", "https://hooks.slack.com/… died"),
+        ("to https://h.example?key=1#x", "to https://h.example?…"),
+        ("https://user:hush@h.example/x", "https://…@h.example/…"),
+        ("postgresql://taskbell:hush@db:5432/taskbell", "postgresql://…@db:5432/taskbell"),
+        ("locked gAAAAABnPz0_x-y==", "locked gAAAAA…"),
+        # what is none stays
+        ("at http://127.0.0.1:8000 and https://h.example/", None),
+        ("sub_01kb3x0e5x of key_01kb3x0e5x: token cb_zzzzzzzzzz000000000000000z", None),
+        ("a bearer: task-id sk-1 eyJ", None),
+    ],
+)
+def test_what_looks_like_a_secret_is_left_out(text: str, left: str | None) -> None:
+    assert redacted(text) == (text if left is None else left)
+
+
+def test_a_secret_is_left_out_of_messages_fields_and_traces() -> None:
+    secret = "tb_0123abcd_" + "k" * 43
+    entries = [record("%s", secret), record(field=f"x {secret}"), failed(f"no {secret}")]
+
+    for form in (JsonFormatter(), ConsoleFormatter()):
+        for entry in entries:
+            line = form.format(entry)
+            assert "tb_0123abcd_" in line
+            assert "kkk" not in line
+
+
+def test_a_secret_at_the_cut_is_left_out_whole() -> None:
+    line = as_json(record("x" * 480 + " tb_0123abcd_" + "k" * 43))
+
+    assert "kk" not in line["message"]

@@ -60,8 +60,8 @@ def test_keys_that_are_set_are_used_and_nothing_is_written(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("text", ["", "\n", "hush\n", f"{KEY},\n"])
-def test_a_file_that_holds_a_short_key_is_refused_by_its_name(
+@pytest.mark.parametrize("text", ["", "\n", "hush\n", f"{KEY},\n", f"{KEY},{KEY}\n"])
+def test_a_file_that_holds_a_short_key_or_one_twice_is_refused_by_its_name(
     settings: Settings, tmp_path: Path, text: str
 ) -> None:
     path = tmp_path / "data" / "bell.db.secret-keys"

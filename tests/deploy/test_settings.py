@@ -206,6 +206,7 @@ def test_a_bad_value_is_refused_in_a_line_that_names_it(name: str, value: str, r
         ("SECRET_KEYS", "hush", "key 1 of 1 has 4 characters"),
         ("SECRET_KEYS", f"{KEY},hush", "key 2 of 2 has 4 characters"),
         ("SECRET_KEYS", f"{KEY},", "key 2 of 2 has 0 characters"),
+        ("SECRET_KEYS", f"{KEY}, {'hush' * 8},{KEY}", "key 3 is there twice"),
         ("API_KEY", "hush", "needs at least 32"),
         ("API_KEY", "hush hush hush hush hush hush hush", "blanks"),
         ("API_KEY", "hush" * 8 + "é", "outside ASCII"),

@@ -1,30 +1,10 @@
 from __future__ import annotations
 
-import json
-from pathlib import Path
-from typing import Any
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dispatch.headers import check_headers, with_custom
-
-HOSTILE = [
-    json.loads(line)
-    for line in (Path(__file__).parent / "hostile_headers.jsonl").read_text().splitlines()
-]
-
-
-@pytest.mark.parametrize("row", HOSTILE, ids=lambda row: f"{row['id']} {row['description']}")
-def test_hostile_headers_are_refused_at_save_time(row: dict[str, Any]) -> None:
-    headers = {row["name"]: row["value"]}
-
-    if row["accepted"]:
-        assert check_headers(headers) == headers
-    else:
-        with pytest.raises(ValueError, match="header"):
-            check_headers(headers)
 
 
 @pytest.mark.parametrize(
@@ -53,6 +33,8 @@ def test_hostile_headers_are_refused_at_save_time(row: dict[str, Any]) -> None:
         "X-Metadata-Token",
         "X-Google-Metadata-Request",
         "X-IDENTITY-HEADER",
+        "X-aliyun-ecs-metadata-token",
+        "X-Vault-Request",
         # a POST stays a POST
         "X-HTTP-Method-Override",
     ],
@@ -100,6 +82,13 @@ def test_the_limits_hold(headers: dict[str, str], message: str) -> None:
 def test_a_refusal_does_not_quote_the_value() -> None:
     with pytest.raises(ValueError, match="Authorization") as caught:
         check_headers({"Authorization": "Bearer hush\n"})
+
+    assert "hush" not in str(caught.value)
+
+
+def test_a_refusal_does_not_quote_what_is_no_name() -> None:
+    with pytest.raises(ValueError, match="header 2: that is not a header name") as caught:
+        check_headers({"X-Team": "a", "Authorization: Bearer hush": ""})
 
     assert "hush" not in str(caught.value)
 

@@ -157,3 +157,13 @@ async def test_a_changed_subscription_is_opened_anew(
         await sender.send(EVENT, each)
 
     assert [taken.headers["x-team"] for taken in hook.taken] == ["a", "b", "a"]
+
+
+async def test_a_secret_that_is_sent_back_is_not_kept(hook: Hook, sender: Sender) -> None:
+    hook.answers.append(Response("you said Authorization: Bearer hush-hush-hush, X-Team: a", 500))
+    headers = {"Authorization": "Bearer hush-hush-hush", "X-Team": "a"}
+
+    sent = await sender.send(EVENT, subscription(hook.url, headers_locked=VAULT.lock(headers)))
+
+    assert sent.answer is not None
+    assert sent.answer.body == "you said Authorization: Bearer …, X-Team: a".encode()

@@ -5,9 +5,12 @@ from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
+import httpx
 import pytest
 
+from store.callback_tokens import make_token_id
 from store.clock import ManualClock
+from store.tables import audit, callback_tokens
 from tests.app import Taskbell, good, minimax, problem, running
 
 PUBLIC = {"PUBLIC_URL": "https://bell.example.com/base/"}
@@ -79,6 +82,8 @@ async def test_a_callback_url_fits_in_what_providers_take(taskbell: Taskbell) ->
         ({"metadata": "x"}, "'metadata'"),
         ({"metadata": {"a": "x" * 1024}}, "1024"),
         ({"metadata": {"a": "\x00"}}, "'metadata'"),
+        ({"single_task": "true"}, "'single_task'"),
+        ({"single_task": None}, "'single_task'"),
         ({"url": "https://example.com"}, "'url' is not known"),
     ],
 )
@@ -88,3 +93,99 @@ async def test_a_bad_wish_is_422_and_names_its_field(
     wish = {"provider": "minimax", **fields}
 
     assert words in problem(await taskbell.api.post("/v1/callback-urls", json=wish), 422)
+
+
+# One task
+
+
+async def test_a_url_for_one_task_says_so_and_ends_after_a_week(
+    taskbell: Taskbell, clock: ManualClock
+) -> None:
+    made = await make(taskbell, single_task=True)
+    asked_for = await make(taskbell, single_task=True, expires_in=60)
+
+    assert made["single_task"] is True
+    assert made["expires_at"] == "2026-01-08T12:00:00.000000Z"
+    assert asked_for["expires_at"] == "2026-01-01T12:01:00.000000Z"
+    assert (await make(taskbell))["single_task"] is False
+
+
+async def test_a_url_for_one_task_takes_the_pushes_of_one_task(taskbell: Taskbell) -> None:
+    path = urlsplit((await make(taskbell, single_task=True))["url"]).path
+
+    for task_id in ("1", "2", "1"):
+        good(await taskbell.push(minimax(task_id, "Processing"), path))
+
+    assert [task["provider_task_id"] for task in await taskbell.tasks()] == ["1"]
+
+
+# Revocation
+
+
+async def revoke(taskbell: Taskbell, token_id: str) -> httpx.Response:
+    return await taskbell.api.delete(f"/v1/callback-urls/{token_id}")
+
+
+async def test_a_revoked_url_is_as_unknown_as_a_wrong_one(taskbell: Taskbell) -> None:
+    made, other = await make(taskbell), await make(taskbell)
+    path = urlsplit(made["url"]).path
+    good(await taskbell.push(minimax("1", "Processing"), path))
+
+    answer = await revoke(taskbell, made["id"])
+
+    assert (answer.status_code, answer.content) == (204, b"")
+    wrong = await taskbell.push(minimax(), "/callbacks/minimax/nonsense")
+    for body in ({"challenge": "x"}, minimax(), b"{"):
+        refused = await taskbell.push(body, path)
+        assert (refused.status_code, refused.content) == (404, wrong.content)
+        assert refused.headers == wrong.headers
+    assert len(await taskbell.receipts()) == 1
+    good(await taskbell.push({"challenge": "x"}, urlsplit(other["url"]).path))
+
+
+async def test_revoking_twice_is_as_good_as_once(taskbell: Taskbell) -> None:
+    made = await make(taskbell)
+
+    answers = [await revoke(taskbell, made["id"]) for _ in range(3)]
+
+    assert [answer.status_code for answer in answers] == [204] * 3
+    assert len(await taskbell.rows(callback_tokens)) == 1
+    actions = [(row.action, row.object_id) for row in await taskbell.rows(audit)]
+    assert actions == [("callback_url.created", made["id"]), ("callback_url.deleted", made["id"])]
+
+
+async def test_a_url_nobody_remembers_can_be_revoked(taskbell: Taskbell) -> None:
+    assert (await revoke(taskbell, make_token_id(None, 7))).status_code == 204
+
+
+@pytest.mark.parametrize(
+    "token_id",
+    [
+        "cb_",
+        "cb_short",
+        "cb_" + "z" * 27,
+        "cb_" + "Z" * 26,
+        "key_" + "z" * 26,  # an id, of something else
+        "z" * 29,
+        "%00",
+        "cb_%2e%2e",
+        "eyJwcm92aWRlciI6Im1pbmltYXgifQ.c2ln",  # a token, not its id
+    ],
+)
+async def test_what_no_url_has_as_its_id_is_404(taskbell: Taskbell, token_id: str) -> None:
+    answer = await revoke(taskbell, token_id)
+
+    assert problem(answer, 404) == "nothing has that id"
+    assert await taskbell.rows(callback_tokens) == []
+
+
+async def test_revoking_needs_a_key_that_may_write(taskbell: Taskbell) -> None:
+    made = await make(taskbell)
+    key = good(
+        await taskbell.api.post("/v1/api-keys", json={"name": "reader", "scope": "read"}), 201
+    )
+    path, header = f"/v1/callback-urls/{made['id']}", {"authorization": f"Bearer {key['key']}"}
+
+    problem(await taskbell.door.delete(path), 401)
+    problem(await taskbell.door.delete(path, headers=header), 403)
+    good(await taskbell.push({"challenge": "x"}, urlsplit(made["url"]).path))

@@ -473,3 +473,17 @@ class TestOverTheNetwork:
 
         assert codes == ["too_large"] * 3
         assert server.connections == 3
+
+
+async def test_a_key_that_is_quoted_back_is_left_out_of_every_answer() -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        said = {"message": f"odd: {request.headers['authorization']}", "status": "Fail"}
+        return httpx.Response(500 if request.url.path.endswith("/broken") else 200, json=said)
+
+    asker = asker_over(httpx.MockTransport(answer))
+    good = await asker.get("/good")
+    with pytest.raises(ProviderError) as broken:
+        await asker.get("/broken")
+
+    assert good.body == {"message": "odd: Bearer ...", "status": "Fail"}
+    assert "odd: Bearer ..." in str(broken.value)

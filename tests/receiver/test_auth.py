@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
+from typing import Any
 
+import httpx
 import pytest
 from starlette.requests import Request
 
@@ -108,6 +112,7 @@ CALLS = [
     (Scope.ADMIN, "GET", "/v1/api-keys", 200),
     (Scope.ADMIN, "POST", "/v1/api-keys", 422),
     (Scope.ADMIN, "DELETE", f"/v1/api-keys/key{ID}", 404),
+    (Scope.ADMIN, "GET", "/v1/audit", 200),
 ]
 
 
@@ -188,3 +193,101 @@ async def test_without_a_first_key_an_empty_one_opens_nothing(taskbell: Taskbell
         request = Request({"type": "http", "headers": [(b"authorization", header)]})
         with pytest.raises(Problem, match="valid API key"):
             await authority.require(request, Scope.READ)
+
+
+async def ask_from(taskbell: Taskbell, address: str, key: str, **headers: str) -> httpx.Response:
+    """A request whose socket leads to that address."""
+    transport = httpx.ASGITransport(taskbell.app, client=(address, 50_000))
+    async with httpx.AsyncClient(transport=transport, base_url="http://taskbell.test") as client:
+        return await client.get("/v1/tasks", headers={**bearer(key), **headers})
+
+
+async def guess(taskbell: Taskbell, number: int, address: str = "192.0.2.1") -> list[int]:
+    """The answers to so many wrong keys."""
+    answers = [await ask_from(taskbell, address, new_key_text()) for _ in range(number)]
+    return [answer.status_code for answer in answers]
+
+
+async def test_more_than_thirty_wrong_keys_a_minute_are_too_many(
+    taskbell: Taskbell, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    now = 1_000.0
+    monkeypatch.setattr(receiver.auth, "monotonic", lambda: now)
+
+    assert await guess(taskbell, 33) == [401] * 30 + [429] * 3
+    now += 20.5
+    refused = await ask_from(taskbell, "192.0.2.1", new_key_text())
+    assert await guess(taskbell, 2, "192.0.2.2") == [401] * 2
+    now += 39.5
+    assert await guess(taskbell, 2) == [401] * 2
+
+    assert "a right one is still taken" in problem(refused, 429)
+    assert refused.headers["retry-after"] == "40"
+    told = [record for record in caplog.records if "wrong API keys" in record.message]
+    assert [vars(record)["address"] for record in told] == ["192.0.2.1"]
+
+
+async def test_a_good_key_passes_beside_whoever_guesses_from_its_address(
+    taskbell: Taskbell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1_000.0
+    monkeypatch.setattr(receiver.auth, "monotonic", lambda: now)
+    held = await make_key(taskbell, Scope.READ)  # nobody has used it yet
+    await guess(taskbell, 40)
+
+    for key in (held, ADMIN_KEY, held):
+        good(await ask_from(taskbell, "192.0.2.1", key))
+        now += 6.0  # it is looked up again
+        assert await guess(taskbell, 1) == [429]
+
+
+async def test_once_there_are_too_many_a_guess_asks_the_database_nothing(
+    taskbell: Taskbell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1_000.0
+    monkeypatch.setattr(receiver.auth, "monotonic", lambda: now)
+    asked: list[str] = []
+    read = taskbell.service.store.read
+
+    async def noted(question: Any, *args: Any, **more: Any) -> Any:
+        asked.append(question.__name__)
+        return await read(question, *args, **more)
+
+    monkeypatch.setattr(taskbell.service.store, "read", noted)
+
+    await guess(taskbell, 130)
+    first = asked[:]
+    now += 5.0
+    await guess(taskbell, 100)
+
+    assert first == ["find_key"] * 30 + ["known_digests"]
+    assert asked[len(first) :] == ["known_digests"]
+
+
+async def test_only_a_key_is_a_guess(taskbell: Taskbell) -> None:
+    for header in ("", "Basic e30=", "Bearer ", "Bearer " + "x" * 201):
+        for _ in range(31):
+            await taskbell.door.get("/v1/tasks", headers={"authorization": header})
+
+    problem(await taskbell.door.get("/v1/tasks", headers=bearer("wrong")), 401)
+
+
+async def test_a_forwarded_address_is_not_believed(taskbell: Taskbell) -> None:
+    await guess(taskbell, 31)
+
+    for number in range(3):
+        claimed = f"198.51.100.{number}"
+        answer = await ask_from(
+            taskbell, "192.0.2.1", "wrong", **{"x-forwarded-for": claimed, "forwarded": claimed}
+        )
+        problem(answer, 429)
+
+
+async def test_guesses_at_once_are_not_more_than_guesses_in_turn(taskbell: Taskbell) -> None:
+    async with asyncio.TaskGroup() as group:
+        tries = [
+            group.create_task(ask_from(taskbell, "192.0.2.9", new_key_text())) for _ in range(60)
+        ]
+
+    statuses = Counter(each.result().status_code for each in tries)
+    assert statuses == {401: 30, 429: 30}

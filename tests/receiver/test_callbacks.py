@@ -4,13 +4,10 @@ import asyncio
 import base64
 import json
 import logging
-import re
-import zlib
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import httpx
 import pytest
@@ -19,13 +16,17 @@ from itsdangerous import URLSafeSerializer
 
 from receiver.callbacks import BODY_LIMIT, CHALLENGE_LIMIT
 from receiver.tokens import CallbackTokens
+from store.callback_tokens import make_token_id
 from store.clock import ManualClock, monotonic
+from store.errors import StoreUnavailableError
 from store.events import Task
 from store.rows import task_from_row
+from store.store import Store
 from store.tables import tasks
 from tests.app import AWAY, SECRET_KEYS, Taskbell, good, minimax, problem, running
 
 THANKS = {"status": "success"}
+CB = make_token_id(None, 1)
 
 
 async def stored_tasks(taskbell: Taskbell) -> list[Task]:
@@ -357,6 +358,257 @@ async def test_a_bad_token_is_refused_before_the_body_is_read(small: Taskbell) -
     problem(answer, 404)
 
 
+# Revoked tokens
+
+
+async def revoke_tokens(taskbell: Taskbell, *token_ids: str) -> None:
+    for token_id in token_ids:
+        answer = await taskbell.api.delete(f"/v1/callback-urls/{token_id}")
+        assert answer.status_code == 204
+
+
+async def test_no_spelling_of_a_revoked_token_is_good(small: Taskbell) -> None:
+    path = small.path(token_id=CB)
+    await revoke_tokens(small, CB)
+
+    for spelling in (path, *respelt(path)):
+        for body in ({"challenge": "x"}, minimax(), b"{"):
+            assert problem(await small.push(body, spelling), 404) == "no such callback address"
+    await assert_nothing_stored(small)
+
+
+async def test_a_revoked_token_is_refused_before_the_body_is_read(small: Taskbell) -> None:
+    async def body() -> AsyncIterator[bytes]:
+        pytest.fail("the body was read")
+        yield b""
+
+    await revoke_tokens(small, CB)
+
+    problem(await small.door.post(small.path(token_id=CB), content=body()), 404)
+
+
+async def test_a_revoked_token_stays_so_while_the_database_is_away(small: Taskbell) -> None:
+    await revoke_tokens(small, CB)
+    small.service.store.close()
+
+    for body in ({"challenge": "x"}, minimax(), b"{"):
+        problem(await small.push(body, small.path(token_id=CB)), 404)
+    good(await small.push({"challenge": "x"}))
+
+
+async def test_a_revocation_counts_after_a_restart(sqlite_url: str, clock: ManualClock) -> None:
+    async with running(sqlite_url, clock) as taskbell:
+        await revoke_tokens(taskbell, CB)
+
+    async with running(sqlite_url, clock) as taskbell:
+        problem(await taskbell.push(minimax(), taskbell.path(token_id=CB)), 404)
+        problem(await taskbell.push({"challenge": 1}, taskbell.path(token_id=CB)), 404)
+
+
+async def test_a_revocation_counts_in_other_processes(
+    postgresql_url: str, clock: ManualClock
+) -> None:
+    async with running(postgresql_url, clock) as one, running(postgresql_url, clock) as other:
+        good(await other.push({"challenge": 1}, other.path(token_id=CB)))
+        await other.push(minimax("1", "Processing"), other.path(token_id=CB))
+
+        await revoke_tokens(one, CB)
+
+        began = monotonic()
+        for _ in range(500):
+            if (await other.push({"challenge": 1}, other.path(token_id=CB))).status_code == 404:
+                break
+            await asyncio.sleep(0.01)
+        assert monotonic() - began < 5  # two seconds, and a busy machine
+        problem(await other.push(minimax(), other.path(token_id=CB)), 404)
+        assert await other.event_types() == ["task.processing"]
+
+
+# Tokens for one task
+
+
+def for_one_task() -> str:
+    token = CallbackTokens(SECRET_KEYS).issue(
+        "minimax", CB, expires_at=None, metadata={}, single_task=True
+    )
+    return f"/callbacks/minimax/{token}"
+
+
+async def test_a_push_of_another_task_is_answered_the_same_and_kept_as_a_receipt(
+    taskbell: Taskbell, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = for_one_task()
+    other = await taskbell.track("other")
+    taken = await taskbell.push(minimax("mine", "Processing"), path)
+    before = await stored_tasks(taskbell)
+
+    foreign = [await taskbell.push(minimax(name), path) for name in ("other", "made-up", "other")]
+
+    for answer in foreign:
+        assert (answer.status_code, answer.content) == (200, taken.content)
+        assert answer.headers == taken.headers
+    assert await stored_tasks(taskbell) == before
+    assert await taskbell.event_types() == ["task.queued", "task.processing"]
+    assert await verdicts(taskbell) == ["recorded", "foreign", "foreign", "foreign"]
+    warnings = [each for each in caplog.records if each.levelno == logging.WARNING]
+    assert [each.getMessage() for each in warnings] == [
+        "a callback URL for one task was used for another: kept as a receipt"
+    ]
+    assert {task["id"] for task in await taskbell.tasks()} >= {other["id"]}
+
+
+async def test_a_foreign_push_asks_the_provider_nothing(
+    database_url: str, clock: ManualClock
+) -> None:
+    async with running(database_url, clock, {"MINIMAX_API_KEY": "mm-key"}) as taskbell:
+        path = for_one_task()
+        await taskbell.track("other", expect_push=True)
+        await taskbell.push(minimax("mine"), path)
+        before = await stored_tasks(taskbell)
+
+        assert good(await taskbell.push(minimax("other"), path)) == THANKS
+        assert good(await taskbell.push(minimax("unknown"), path)) == THANKS
+
+        assert await stored_tasks(taskbell) == before
+
+
+async def test_a_tracked_task_has_the_token_only_when_it_was_pushed(taskbell: Taskbell) -> None:
+    path = for_one_task()
+    await taskbell.track("tracked", expect_push=True)
+
+    good(await taskbell.push({"challenge": "x"}, path))
+    problem(await taskbell.push(b"{", path), 400)
+    await taskbell.push(minimax("pushed"), path)
+    await taskbell.push(minimax("tracked"), path)
+
+    assert await taskbell.event_types() == ["task.queued", "task.succeeded"]
+    assert await verdicts(taskbell) == ["unreadable", "recorded", "foreign"]
+
+
+async def test_every_spelling_of_a_token_is_for_the_same_task(taskbell: Taskbell) -> None:
+    path = for_one_task()
+    await taskbell.push(minimax("mine"), path)
+
+    for spelling in respelt(path):
+        await taskbell.push(minimax("other"), spelling)
+
+    assert await taskbell.event_types() == ["task.succeeded"]
+
+
+# What a leaked URL may leave behind
+
+
+LARGE = {"prompt": "x" * 1_000_000}
+
+
+async def test_only_so_many_unreadable_pushes_of_a_token_are_kept(
+    small: Taskbell, clock: ManualClock
+) -> None:
+    for _ in range(25):
+        problem(await small.push(b"{"), 400)
+    problem(await small.push(b"{", small.path(token_id="other")), 400)
+    assert await verdicts(small) == ["unreadable"] * 21
+
+    clock.advance(hours=1)
+    problem(await small.push(b"{"), 400)
+
+    assert await verdicts(small) == ["unreadable"] * 22
+
+
+async def test_only_so_much_of_unreadable_pushes_is_kept(small: Taskbell) -> None:
+    for _ in range(7):
+        problem(await small.push(LARGE), 400)
+
+    assert await verdicts(small) == ["unreadable"] * 2
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "judged"),
+    [
+        ("Success", "Success", "repeated"),
+        ("Success", "Processing", "stale"),
+        ("Success", "Fail", "contradiction"),
+    ],
+)
+async def test_only_so_much_of_pushes_without_news_is_kept(
+    taskbell: Taskbell, first: str, then: str, judged: str
+) -> None:
+    good(await taskbell.push(minimax("1", first)))
+
+    for _ in range(7):
+        assert good(await taskbell.push(minimax("1", then, **LARGE))) == THANKS
+
+    assert await verdicts(taskbell) == ["recorded"] + [judged] * 2
+    good(await taskbell.push(minimax("2", **LARGE)))
+    assert await taskbell.event_types() == ["task.succeeded"] * 2
+    assert (await verdicts(taskbell))[-1] == "recorded"
+
+
+async def test_only_so_many_pushes_without_news_are_kept(small: Taskbell) -> None:
+    for _ in range(11):
+        await asyncio.gather(*(small.push(minimax()) for _ in range(100)))
+
+    assert Counter(await verdicts(small)) == {"recorded": 1, "repeated": 1_000}
+
+
+async def test_only_so_many_foreign_pushes_are_kept(small: Taskbell) -> None:
+    path = for_one_task()
+    good(await small.push(minimax("1"), path))
+
+    for _ in range(7):
+        good(await small.push(minimax("2", **LARGE), path))
+
+    assert await verdicts(small) == ["recorded"] + ["foreign"] * 2
+
+
+async def test_only_so_much_of_unknown_tasks_is_taken_while_the_provider_has_to_be_asked(
+    database_url: str, clock: ManualClock
+) -> None:
+    async with running(database_url, clock, {"MINIMAX_API_KEY": "mm-key"}) as taskbell:
+        await taskbell.track("tracked", expect_push=True)
+
+        taken = [await taskbell.push(minimax(f"u{n}", **LARGE)) for n in range(8)]
+        refused = await taskbell.push(minimax("u8", **LARGE))
+        known = await taskbell.push(minimax("tracked", **LARGE))
+        again = await taskbell.push(minimax("u0"))
+        elsewhere = await taskbell.push(minimax("v"), taskbell.path(token_id="other"))
+
+        assert [good(answer) for answer in taken] == [THANKS] * 8
+        problem(refused, 429)
+        assert int(refused.headers["retry-after"]) > 0
+        assert [good(answer) for answer in (known, again, elsewhere)] == [THANKS] * 3
+        assert await verdicts(taskbell) == ["held"] * 10  # all but the refused and the known one
+        assert len(await stored_tasks(taskbell)) == 10
+
+        clock.advance(hours=1)
+        good(await taskbell.push(minimax("u8", **LARGE)))
+
+
+async def test_without_confirming_there_is_no_end_of_tasks(small: Taskbell) -> None:
+    for number in range(20):
+        assert good(await small.push(minimax(str(number), **LARGE))) == THANKS
+
+    assert await small.event_types() == ["task.succeeded"] * 20
+
+
+async def test_what_could_not_be_written_uses_nothing_up(
+    small: Taskbell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: object) -> None:
+        raise StoreUnavailableError("away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Store, "write", away)
+        for _ in range(20):
+            problem(await small.push(minimax(**LARGE)), 503)
+            problem(await small.push(b"{"), 503)
+
+    for _ in range(3):
+        good(await small.push(minimax(**LARGE)))
+        problem(await small.push(b"{"), 400)
+    assert Counter(await verdicts(small)) == {"recorded": 1, "repeated": 2, "unreadable": 3}
+
+
 # Bodies that cannot be read
 
 
@@ -429,6 +681,12 @@ async def test_an_encoded_body_is_415(small: Taskbell, encoding: str) -> None:
 
     problem(answer, 415)
     await assert_nothing_stored(small)
+
+
+async def test_an_encoding_beside_none_is_415_too(small: Taskbell) -> None:
+    headers = [("content-encoding", "identity"), ("content-encoding", "gzip")]
+
+    problem(await small.door.post(small.path(), json=minimax(), headers=headers), 415)
 
 
 @pytest.mark.parametrize(
@@ -679,84 +937,3 @@ async def test_the_log_names_the_task_and_never_the_token(
     assert len(warnings) == 2
     assert "failed: kept as a receipt" in warnings[0]
     assert "unknown status word 'odd\\nword'" in warnings[1]
-
-
-# A corpus of hostile requests
-
-
-HOSTILE = [
-    json.loads(line)
-    for line in (Path(__file__).parent / "hostile_callbacks.jsonl").read_text().splitlines()
-]
-
-
-def bodies(row: dict[str, Any]) -> list[bytes]:
-    if "body_b64" in row:
-        return [base64.b64decode(row["body_b64"])]
-    if "gen" in row:
-        return [b"".join(text.encode() * times for text, times in row["gen"])]
-    texts = row.get("body", "")
-    return [text.encode() for text in ([texts] if isinstance(texts, str) else texts)]
-
-
-def hostile_path(row: dict[str, Any], taskbell: Taskbell, now: datetime) -> str:
-    token = taskbell.path().rpartition("/")[2]
-    signature = taskbell.path(token_id="another").rpartition(".")[2]
-    retired = CallbackTokens(["a key that has left the list, long enough"])
-    known = {
-        "TOKEN": token,
-        "TOKEN_OTHER_SALT": signed_otherwise(SECRET_KEYS, salt="session"),
-        "TOKEN_OLD_KEY_RETIRED": retired.issue("minimax", "t", expires_at=None, metadata={}),
-        "TOKEN_OLD_KEY_STILL_LISTED": CallbackTokens(SECRET_KEYS[:1]).issue(
-            "minimax", "t", expires_at=None, metadata={}
-        ),
-        "TOKEN_SWAPPED_PAYLOAD": f"{token.rpartition('.')[0]}.{signature}",
-        "PAYLOAD_B64_OF_ZLIB_BOMB": "." + unpadded(zlib.compress(b"A" * 1_000_000)),
-        "TOKEN_MINTED_1H_IN_FUTURE": taskbell.path(expires_at=now + timedelta(hours=2)).rpartition(
-            "/"
-        )[2],
-    }
-    path: str = row.get("path") or "".join(text * times for text, times in row.get("path_gen", ()))
-    path = re.sub(r"{(\w+)}", lambda match: known[match[1]], path or taskbell.path())
-    return quote(path, safe="/%~!$&'()*+,;=:@-._")
-
-
-@pytest.mark.parametrize("row", HOSTILE, ids=lambda row: f"{row['id']} {row['description']}")
-async def test_hostile_requests(
-    row: dict[str, Any], sqlite_url: str, clock: ManualClock, caplog: pytest.LogCaptureFixture
-) -> None:
-    away = row.get("config") == {"database": "down"}
-    async with running(AWAY if away else sqlite_url, clock) as taskbell:
-        for raw in bodies(row):
-            content = chunks(raw) if row.get("transfer") == "chunked" else raw
-            start = monotonic()
-            answer = await taskbell.door.request(
-                row.get("method", "POST"),
-                hostile_path(row, taskbell, clock())
-                + ("?" + row["query"] if "query" in row else ""),
-                content=content,
-                headers=[(name, value) for name, value in row.get("headers", ())],
-            )
-            assert monotonic() - start < 1
-            assert answer.status_code in row["status"], answer.text[:200]
-            assert_nothing_reflected(answer, row, raw)
-        if "events" in row:
-            assert len(await taskbell.events()) == row["events"]
-    assert not [record for record in caplog.records if record.exc_info]
-
-
-async def chunks(raw: bytes) -> AsyncIterator[bytes]:
-    for start in range(0, len(raw), 65_536):
-        yield raw[start : start + 65_536]
-
-
-def assert_nothing_reflected(answer: httpx.Response, row: dict[str, Any], raw: bytes) -> None:
-    if "echo" in row:
-        echoed = raw if row["echo"] == "the body" else row["echo"]
-        assert json.dumps(good(answer)) == json.dumps(json.loads(echoed))
-    elif answer.status_code == 200 and b"challenge" not in raw:
-        assert good(answer) == THANKS
-    elif answer.status_code >= 400:
-        detail = problem(answer, answer.status_code)
-        sent = re.findall(r"[^\s\"{}:,\[\]]{10,}", raw.decode("latin-1") + row.get("path", ""))
-        assert not [text for text in sent if text in detail]

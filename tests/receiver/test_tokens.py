@@ -1,6 +1,7 @@
 """Callback tokens: what verifies, what does not, and that nothing raises."""
 
 import base64
+import random
 import re
 import zlib
 from datetime import UTC, datetime, timedelta
@@ -206,7 +207,8 @@ def test_metadata_that_does_not_fit_is_refused(metadata: dict[str, Any], reason:
 
 def test_the_largest_metadata_still_reads() -> None:
     tokens = CallbackTokens([NEW])
-    noise = "".join(new_token_id() for _ in range(40))[:1_016]  # does not compress
+    letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    noise = "".join(random.Random(0).choices(letters, k=1_016))  # does not compress
 
     token = tokens.read("minimax", issue(tokens, metadata={"a": noise}), NOW)
 
@@ -218,4 +220,24 @@ def test_token_ids_are_short_and_unequal() -> None:
     ids = {new_token_id() for _ in range(1_000)}
 
     assert len(ids) == 1_000
-    assert all(re.fullmatch(r"[a-z2-7]{26}", each) for each in ids)
+    assert all(re.fullmatch(r"cb_z{10}[0-9a-z]{16}", each) for each in ids)
+
+
+@pytest.mark.parametrize("single_task", [True, False])
+def test_a_token_says_whether_it_is_for_one_task(single_task: bool) -> None:
+    tokens = CallbackTokens([NEW])
+
+    token = tokens.read("minimax", issue(tokens, single_task=single_task), NOW)
+
+    assert token
+    assert token.single_task is single_task
+
+
+@pytest.mark.parametrize("value", [1, "true", None, [True]])
+def test_only_true_makes_it_for_one_task(value: object) -> None:
+    payload = {"provider": "minimax", "id": "id1", "exp": None, "meta": {}, "single": value}
+
+    token = CallbackTokens([NEW]).read("minimax", signed(payload), NOW)
+
+    assert token
+    assert not token.single_task

@@ -47,7 +47,14 @@ def test_a_relocked_secret_needs_the_old_key_no_more() -> None:
     assert Vault([NEW]).open(moved) == SECRET
 
 
-@pytest.mark.parametrize("change", ["key", "cut", "flip", "empty", "text"])
+def test_what_lies_under_the_newest_key_stays_as_it_is() -> None:
+    both = Vault([OLD, NEW])
+    locked = both.lock(SECRET)
+
+    assert both.relock(locked) == locked
+
+
+@pytest.mark.parametrize("change", ["key", "cut", "flip", "empty", "text", "foreign letters"])
 def test_what_no_key_opens_is_said_without_the_secret(change: str) -> None:
     locked = Vault([OLD]).lock(SECRET)
     spoiled = {
@@ -56,13 +63,15 @@ def test_what_no_key_opens_is_said_without_the_secret(change: str) -> None:
         "flip": locked[:-8] + ("A" if locked[-8] != "A" else "B") + locked[-7:],
         "empty": "",
         "text": "not a token",
+        "foreign letters": "gAAAA\ud800é",
     }[change]
 
-    with pytest.raises(VaultError, match="TASKBELL_SECRET_KEYS") as failure:
-        Vault([OTHER]).open(spoiled)
+    for work in (Vault([OTHER]).open, Vault([OTHER]).relock):
+        with pytest.raises(VaultError, match="TASKBELL_SECRET_KEYS") as failure:
+            work(spoiled)
 
-    assert failure.value.__cause__ is None
-    assert OTHER not in str(failure.value)
+        assert failure.value.__cause__ is None
+        assert OTHER not in str(failure.value)
 
 
 @pytest.mark.parametrize(

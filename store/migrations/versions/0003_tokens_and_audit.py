@@ -25,7 +25,12 @@ def upgrade() -> None:
         sa.Column("revoked_at", TIME, nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_callback_tokens")),
     )
-    op.create_index("ix_callback_tokens_seen_at", "callback_tokens", ["seen_at"])
+    revoked = sa.text("revoked_at IS NOT NULL")
+    op.create_index(
+        *("ix_callback_tokens_revoked", "callback_tokens", ["id"]),
+        postgresql_where=revoked,
+        sqlite_where=revoked,
+    )
     op.create_table(
         "audit",
         sa.Column("id", sa.String(40), nullable=False),

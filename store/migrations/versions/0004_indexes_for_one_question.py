@@ -1,4 +1,4 @@
-"""Partial indexes get conditions of their own.
+"""Partial indexes get conditions of their own; one that was whole becomes partial.
 
 PostgreSQL takes a partial index for empty when its last ANALYZE saw no such rows, and then walks
 any one whose condition fits the question, even where it serves none of its values.
@@ -28,6 +28,10 @@ _INDEXES = (
         *("ix_tasks_token", "tasks", ["token_id"]),
         *("next_poll_at IS NOT NULL", "next_poll_at IS NOT NULL AND token_id IS NOT NULL"),
     ),
+    (
+        *("ix_receipts_received_at", "receipts", ["received_at"]),
+        *("", "task_id IS NULL"),
+    ),
 )
 
 
@@ -42,6 +46,6 @@ def downgrade() -> None:
 
 
 def _replace(name: str, table: str, columns: list[str], condition: str) -> None:
-    where = sa.text(condition)
+    where = sa.text(condition) if condition else None
     op.drop_index(name, table)
     op.create_index(name, table, columns, postgresql_where=where, sqlite_where=where)

@@ -1,0 +1,72 @@
+"""Which Host header is answered.
+
+A stranger's page whose name is suddenly one of our address (DNS rebinding) is of one origin with us
+as far as its browser knows; only the Host header still tells. Such a name is a public one. So any
+name but ours is refused, save those that no stranger can own: addresses, names without a dot, and
+the suffixes that are not in the public DNS. Those are what proxies, containers and people inside
+call us, and there is nothing to set.
+
+Callbacks and health checks are answered under any name. A callback URL's token is proof enough, and
+a push that a proxy's rewritten Host turned away would be lost; health tells nothing, and whoever
+checks it may call us anything.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from ipaddress import IPv4Address
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from receiver.problems import Problem, problem_response
+
+_UNDER_ANY_NAME = re.compile(r"/callbacks/|/healthz\Z|/readyz\Z")
+_HOST = re.compile(rb"(\[[0-9a-f:.]+\]|[a-z0-9_.-]+)(?::[0-9]*)?")
+_NOT_PUBLIC = (
+    *(".localhost", ".test", ".local", ".home.arpa"),  # RFC 6761, 6762, 8375
+    *(".internal", ".svc"),  # never to be delegated; Kubernetes' services
+)
+
+
+class KnownHosts:
+    """Refuses requests for other hosts. own: names that are ours, in lower case."""
+
+    def __init__(self, app: ASGIApp, own: Collection[str]) -> None:
+        self._app = app
+        self._own = frozenset(own)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or self._answered(scope):
+            await self._app(scope, receive, send)
+            return
+        problem = Problem(421, "this is not the host of TASKBELL_PUBLIC_URL, nor a local name")
+        await problem_response(problem)(scope, receive, send)
+
+    def _answered(self, scope: Scope) -> bool:
+        if _UNDER_ANY_NAME.match(scope["path"]):
+            return True
+        hosts = [value for name, value in scope["headers"] if name == b"host"]
+        return len(hosts) == 1 and self._knows(hosts[0])
+
+    def _knows(self, host: bytes) -> bool:
+        found = _HOST.fullmatch(host.lower())
+        if found is None:
+            return False
+        name = found[1].decode("ascii").removesuffix(".")
+        return name in self._own or not may_be_public(name)
+
+
+def may_be_public(name: str) -> bool:
+    """Whether a stranger could own such a name.
+
+    >>> may_be_public("evil.example.net"), may_be_public("192.0.2.7"), may_be_public("taskbell")
+    (True, False, False)
+    """
+    if "." not in name or name.startswith("[") or name.endswith(_NOT_PUBLIC):
+        return False
+    try:
+        IPv4Address(name)
+    except ValueError:
+        return True
+    return False
