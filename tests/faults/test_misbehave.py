@@ -1,0 +1,82 @@
+"""However a subscriber misbehaves, its attempt comes to what it should, in time."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import ssl
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from dispatch.client import Client
+from dispatch.guard import Guard
+from dispatch.sending import Sender
+from dispatch.signing import new_secret
+from dispatch.sink import Sink, Target, sinks
+from receiver.provider import Provider, UnreadableBody, providers
+from store.clock import ManualClock
+from store.database import open_database
+from store.store import Store
+from store.tables import events
+from tests.conftest import START
+from tests.dispatch.test_sending import EVENT, VAULT, subscription
+from tests.faults.misbehave_ways import WAYS, Misbehaving, Way
+from tests.making import push, rows, tell
+
+DEADLINE = timedelta(seconds=0.3)
+LATE = timedelta(seconds=0.5)
+"""How much longer than its deadline an attempt may take."""
+
+
+@pytest.fixture(scope="module")
+async def subscriber(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Misbehaving]:
+    made = Misbehaving(ManualClock(START), tmp_path_factory.mktemp("misbehaving"))
+    async with made.served():
+        yield made
+
+
+@pytest.fixture(scope="module")
+async def sender(subscriber: Misbehaving) -> AsyncIterator[Sender]:
+    guard = Guard(allow=(ipaddress.ip_network("127.0.0.0/8"),))
+    trusting = ssl.create_default_context(cafile=str(subscriber.trusted))
+    client = Client(guard, timeout=DEADLINE, limit=10, user_agent="taskbell/test", tls=trusting)
+    async with client:
+        yield Sender(client, VAULT, ManualClock(START))
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.name)
+async def test_each_way_to_misbehave_has_its_verdict_in_time(
+    subscriber: Misbehaving, sender: Sender, way: Way
+) -> None:
+    sent = await sender.send(EVENT, subscription(subscriber.url(way), id=way.name))
+
+    wait = sent.outcome.retry_after
+    assert (sent.outcome.result, wait and wait.total_seconds()) == (way.result, way.wait)
+    assert sent.outcome.reason.startswith(way.reason)
+    assert sent.duration <= DEADLINE + LATE
+    assert (sent.duration >= DEADLINE) == way.lasts
+    assert len(sent.answer.body if sent.answer else b"") <= 65_536
+    assert subscriber.canary_hits == 0
+    assert (subscriber.taken[way.name] > 0) == (not way.tls)
+
+
+@pytest.mark.parametrize("provider", providers().values(), ids=lambda provider: provider.name)
+@pytest.mark.parametrize("sink", sinks().values(), ids=lambda sink: sink.name)
+def test_an_event_that_comes_back_is_no_push(
+    sqlite_url: str, clock: ManualClock, sink: Sink, provider: Provider
+) -> None:
+    """Whatever goes round by way of others ends here: no event makes another one."""
+    store = Store(open_database(sqlite_url), clock)
+    tell(store, push())
+    (row,) = rows(store, events)
+    store.close()
+    event = replace(EVENT, id=row["id"], body=row["body"])
+    target = Target("sub_1", "https://hook.example.com", (new_secret(),), {})
+
+    came_back = json.loads(sink.render(event, target, START).body)
+
+    with pytest.raises(UnreadableBody):
+        provider.parse(came_back)
