@@ -173,11 +173,9 @@ def _with_port(settings: Settings, port: int) -> Settings:
 
 def _make_first_key(store: Store) -> None:
     """On the very first start make an admin key, and show it: there is no other way in."""
-    if store.read_now(keys.list_keys, limit=1):
-        return
     text = new_key_text()
-    store.write_now(keys.create, NewKey("first start", Scope.ADMIN, text))
-    _say(f"Your admin API key, shown this once:\n\n    {text}\n")
+    if store.write_now(keys.create_first, NewKey("first start", Scope.ADMIN, text)):
+        _say(f"Your admin API key, shown this once:\n\n    {text}\n")
 
 
 def _warn(settings: Settings) -> None:

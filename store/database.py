@@ -41,6 +41,7 @@ STATEMENT_TIMEOUT_SECONDS = 10
 EVENTS_LOCK = 7_305_001  # held from the first event's insert to the commit: cursors follow commits
 CLAIM_LOCK = 7_305_002  # held while deliveries are claimed: limits are exact across processes
 MIGRATION_LOCK = 7_305_003
+FIRST_KEY_LOCK = 7_305_004  # held while it is looked whether there is an API key yet
 
 
 Statement = tuple[str, Mapping[str, Any] | None]

@@ -15,6 +15,7 @@ from enum import StrEnum
 
 from sqlalchemy import Connection, select
 
+from store.database import FIRST_KEY_LOCK
 from store.errors import NotFoundError, StoreError
 from store.ids import new_id
 from store.tables import api_keys
@@ -88,6 +89,20 @@ def _create(tx: Tx, items: Sequence[NewKey]) -> list[ApiKey]:
 
 
 create: Operation[NewKey, ApiKey] = Operation("create_key", _create)
+
+
+def _create_first(tx: Tx, items: Sequence[NewKey]) -> list[ApiKey | None]:
+    tx.lock(FIRST_KEY_LOCK)
+    if tx.connection.execute(select(api_keys.c.id).where(_VALID).limit(1)).first():
+        return [None] * len(items)
+    nobody: list[ApiKey | None] = [None] * (len(items) - 1)
+    return [*_create(tx, items[:1]), *nobody]
+
+
+create_first: Operation[NewKey, ApiKey | None] = Operation("create_first_key", _create_first)
+"""Make a key if there is none, whoever else tries to at this moment; None: there is one."""
+
+_VALID = api_keys.c.revoked_at.is_(None)
 
 
 def _revoke(tx: Tx, ids: Sequence[str]) -> list[StoreError | None]:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from store.clock import ManualClock
+from store.database import open_database
 from store.errors import NotFoundError
 from store.keys import (
     NewKey,
     Scope,
     create,
+    create_first,
     digest,
     find_key,
     list_keys,
@@ -69,6 +73,21 @@ def test_any_name_can_be_kept(store: Store, name: str) -> None:
 
     assert store.read_now(list_keys, limit=1) == [made]
     assert len(made.name) <= 200
+
+
+def test_of_processes_that_start_together_one_makes_the_first_key(
+    postgresql_url: str,
+) -> None:
+    stores = [Store(open_database(postgresql_url)) for _ in range(4)]
+    wishes = [NewKey(f"k{number}", Scope.ADMIN, new_key_text()) for number in range(4)]
+
+    with ThreadPoolExecutor(4) as threads:
+        made = list(threads.map(lambda s, wish: s.write_now(create_first, wish), stores, wishes))
+
+    assert made.count(None) == 3
+    assert len(stores[0].read_now(list_keys, limit=10)) == 1
+    for store in stores:
+        store.close()
 
 
 def test_pages_hold_every_key_once_newest_first(store: Store) -> None:
