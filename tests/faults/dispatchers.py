@@ -14,7 +14,9 @@ from tests.faults.pushes import Told
 from tests.faults.scene import subscribe_all
 from tests.faults.servers import Tricks, servers
 
-_WEAK: dict[str, Tricks] = {"a lease shorter than an attempt": {"lease_margin": -0.98}}
+_WEAK: dict[str, Tricks] = {
+    "a lease shorter than an attempt": {"lease_margin": -0.98, "send_slowly": 0.05}
+}
 _SECONDS = 60
 
 

@@ -30,7 +30,7 @@ from tests.receiver.test_poller import ATLAS, MINIMAX, Scene, down, html, opened
 
 RATE, CONCURRENCY = 20, 8
 _STEP_SECONDS = 0.5
-_BUSY_SHARE = 0.05
+_BUSY_SHARE = 0.02
 """Of what the rate allows: more is not asked of a provider that is out of order."""
 
 _AT_ONCE = timedelta(seconds=1)

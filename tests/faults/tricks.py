@@ -85,6 +85,17 @@ def send_late(seconds: float) -> None:
     _replace(Sender, "send", late)
 
 
+def send_slowly(seconds: float) -> None:
+    """Take so long before each send."""
+    send = Sender.send
+
+    async def slow(self: Sender, *what: Any) -> SentEvent:
+        await asyncio.sleep(seconds)
+        return await send(self, *what)
+
+    _replace(Sender, "send", slow)
+
+
 def busy_timeout(seconds: float) -> None:
     """Wait only so long for the SQLite file's write lock."""
     _replace(database, "BUSY_TIMEOUT_SECONDS", seconds)
