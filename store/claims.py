@@ -184,7 +184,7 @@ def first_due(connection: Connection) -> datetime | None:
 def _waiting(connection: Connection) -> list[tuple[str, datetime]]:
     try:
         found = [(row.sid, row.due) for row in connection.execute(_WAITING)]
-    except Exception as error:
+    except Exception as error:  # what cannot be read fails in many ways; the rest goes on up
         if not unreadable(error):
             raise
         return [("", _UNREADABLE)]
@@ -419,7 +419,7 @@ def _bodies(tx: Tx, event_ids: Collection[str]) -> dict[str, Row[Any]]:
     """Those events, without what is missing or cannot be read."""
     try:
         return {row.id: row for row in tx.connection.execute(_BODIES, {"ids": event_ids})}
-    except Exception as error:
+    except Exception as error:  # what cannot be read fails in many ways; the rest goes on up
         if not unreadable(error):
             raise
     found = what_can_be_read(

@@ -19,7 +19,7 @@ def what_can_be_read(
     for key in keys:
         try:
             found.append(read(key))
-        except Exception as error:
+        except Exception as error:  # what cannot be read fails in many ways; the rest goes on up
             if not unreadable(error):
                 raise
             damaged(key, f"{type(error).__name__}: {error}".splitlines()[0])

@@ -191,7 +191,7 @@ def _use_wal(connection: sqlite3.Connection) -> None:
         try:
             connection.execute("PRAGMA journal_mode = WAL")
         except sqlite3.OperationalError:
-            time.sleep(wait)
+            time.sleep(wait)  # in a thread of the store, or before anything is served
         else:
             return
     connection.execute("PRAGMA journal_mode = WAL")

@@ -95,7 +95,7 @@ def _all(connection: Connection) -> list[Subscription]:
     try:
         rows = connection.execute(select(subscriptions).where(there)).all()
         return [subscription_from_row(row) for row in rows]
-    except Exception as error:
+    except Exception as error:  # what cannot be read fails in many ways; the rest goes on up
         if not unreadable(error):
             raise
     ids = connection.execute(select(subscriptions.c.id).where(there)).scalars().all()

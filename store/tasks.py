@@ -194,7 +194,7 @@ def _read(tx: Tx, statement: Executable, ids: Collection[str]) -> list[Task]:
     """The tasks that it finds, all of them with these ids; what cannot be read is parked."""
     try:
         return [task_from_row(row) for row in tx.connection.execute(statement).all()]
-    except Exception as error:
+    except Exception as error:  # what cannot be read fails in many ways; the rest goes on up
         if not unreadable(error):
             raise
     return what_can_be_read(ids, partial(_read_one, tx), partial(_park_unreadable, tx))

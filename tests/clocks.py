@@ -25,3 +25,13 @@ class HeldClock:
             self.reached.set()
             self.go_on.wait(10)
         return self._now
+
+
+class Seconds:
+    """A monotonic clock that the test moves."""
+
+    def __init__(self, now: float = 0.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now

@@ -64,7 +64,7 @@ class OwnPostgreSQL:
             except psycopg.OperationalError:
                 if time.monotonic() > give_up:
                     raise
-                time.sleep(0.01)
+                time.sleep(0.01)  # nobody tells when a server is up; called in a thread
 
     def _as_owner(self) -> dict[str, Any]:
         if os.geteuid() != 0:

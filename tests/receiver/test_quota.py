@@ -7,16 +7,7 @@ import random
 import pytest
 
 from receiver.budget import Inquiry, Quota
-
-
-class Seconds:
-    """A monotonic clock that the test moves."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.clocks import Seconds
 
 
 @pytest.fixture

@@ -17,23 +17,14 @@ from store.database import open_database
 from store.errors import StoreUnavailableError
 from store.store import Store
 from tests.app import AWAY
+from tests.clocks import Seconds
 
 TOKEN = make_token_id(None, 1)
 
 
-class Seconds:
-    """A monotonic clock that the test moves."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def seconds() -> Seconds:
-    return Seconds()
+    return Seconds(100.0)
 
 
 @pytest.fixture
