@@ -72,6 +72,18 @@ def test_a_token_ends_ten_minutes_after_its_expiry(late: timedelta, valid: bool)
     assert (tokens.read("minimax", text, NOW + late) is not None) is valid
 
 
+@pytest.mark.parametrize("step", [timedelta(hours=-1), timedelta(hours=1)], ids=["back", "ahead"])
+def test_a_clock_that_is_set_ends_only_what_it_says_is_over(step: timedelta) -> None:
+    """A token may seem to come from the future then: its age is not looked at."""
+    tokens = CallbackTokens([NEW])
+    soon = issue(tokens, expires_at=NOW + timedelta(minutes=30))
+    late = issue(tokens, expires_at=NOW + timedelta(hours=2))
+
+    assert tokens.read("minimax", late, NOW + step)
+    assert (tokens.read("minimax", soon, NOW + step) is None) is (step > timedelta(0))
+    assert tokens.read("minimax", soon, NOW)  # the clock is right again
+
+
 def test_a_token_of_another_provider_is_nothing() -> None:
     tokens = CallbackTokens([NEW])
 
