@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from dispatch.client import Client, SendFailed
+from dispatch.redaction import redacted
 from dispatch.sink import Answer, Event, Outcome, Result, Target, sinks
 from store.clock import Clock, monotonic
 from store.matching import Subscription
@@ -48,11 +49,18 @@ class Sender:
             target = self._target(subscription)
         except VaultError as error:
             return Outcome(Result.RETRY, str(error)), None
+        request = sink.render(event, target, self._clock())
         try:
-            answer = await self._client.post(sink.render(event, target, self._clock()))
+            answer = await self._client.post(request)
+            outcome = sink.judge(answer, self._clock())
+            if outcome.unfit and request.instead is not None:
+                answer = await self._client.post(request.instead, spent=answer.seconds)
+                outcome = sink.judge(answer, self._clock())
         except SendFailed as failure:
             return Outcome(Result.RETRY, failure.reason), None
-        return sink.judge(answer, self._clock()), answer
+        if sink.service is not None:
+            return redacted(outcome, answer, target.url, sink.service)
+        return outcome, answer
 
     def _target(self, subscription: Subscription) -> Target:
         """The subscription with its secrets open; opened once for each time it was changed."""
@@ -63,19 +71,22 @@ class Sender:
             self._opened[key] = self._open(subscription)
         target = self._opened[key]
         if len(target.secrets) > 1 and self._overlap_is_over(subscription):
-            return Target(target.subscription_id, target.url, target.secrets[:1], target.headers)
+            return replace(target, secrets=target.secrets[:1])
         return target
 
     def _open(self, subscription: Subscription) -> Target:
         secrets = [self._vault.open(subscription.secret_locked)]
         if subscription.old_secret_locked:
             secrets.append(self._vault.open(subscription.old_secret_locked))
-        headers = subscription.headers_locked
+        headers, url = subscription.headers_locked, subscription.url_locked
+        service_secret = subscription.service_secret_locked
         return Target(
             subscription_id=subscription.id,
-            url=subscription.url,
+            url=self._vault.open(url) if url else subscription.url,
             secrets=tuple(secrets),
             headers=self._vault.open(headers) if headers else {},
+            language=subscription.language,
+            service_secret=self._vault.open(service_secret) if service_secret else None,
         )
 
     def _overlap_is_over(self, subscription: Subscription) -> bool:

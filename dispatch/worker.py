@@ -131,6 +131,7 @@ class Worker:
             delivered=delivered,
             retry_in=retry_in,
             refused=outcome.reason if refused else None,
+            pause=outcome.retry_after,
         )
 
 
