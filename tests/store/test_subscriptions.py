@@ -43,6 +43,9 @@ def test_a_subscription_is_kept_as_it_was_made(store: Store, clock: ManualClock)
         header_names=("x-a", "x-b"),
         max_in_flight=3,
         rate_per_second=0.5,
+        url_locked="locked url",
+        service_secret_locked="locked service secret",
+        language="zh",
     )
 
     made = store.write_now(create, new)
@@ -54,6 +57,8 @@ def test_a_subscription_is_kept_as_it_was_made(store: Store, clock: ManualClock)
     )
     assert (made.url, made.format, made.description) == (new.url, "cloudevents", "orders\u2028")
     assert (made.secret_locked, made.headers_locked) == ("locked secret", "locked headers")
+    assert (made.url_locked, made.service_secret_locked) == ("locked url", "locked service secret")
+    assert made.language == "zh"
     assert made.header_names == ("x-a", "x-b")
     assert (made.max_in_flight, made.rate_per_second, made.active) == (3, 0.5, True)
     assert made.created_at == made.updated_at == clock()
