@@ -204,14 +204,20 @@ Headers = dict[str, str]
 Description = Annotated[Text, Field(max_length=500)]
 InFlight = Annotated[int, Field(ge=1, le=1000)]
 Rate = Annotated[float, Field(gt=0.001, le=10_000)]
+Language = Literal["en", "zh"]
+ServiceSecret = Annotated[Text, Field(min_length=1, max_length=200)]
 
 
 class SubscriptionInput(Input):
+    """service_secret is what a Feishu, Lark or DingTalk robot wants its messages signed with."""
+
     url: Url
     types: Types | None = None
     providers: Providers | None = None
     metadata: Metadata | None = None
     format: str = "webhook"
+    language: Language = "en"
+    service_secret: ServiceSecret | None = None
     headers: Headers | None = None
     description: Description | None = None
     max_in_flight: InFlight | None = None
@@ -220,13 +226,18 @@ class SubscriptionInput(Input):
 
 
 class SubscriptionPatch(Input):
-    """Fields that are left out stay; null takes a condition or a limit away."""
+    """Fields that are left out stay; null takes a condition or a limit away.
+
+    A chat format's own pace stands in for a limit that was taken away.
+    """
 
     url: Url | None = None
     types: Types | None = None
     providers: Providers | None = None
     metadata: Metadata | None = None
     format: str | None = None
+    language: Language | None = None
+    service_secret: ServiceSecret | None = None
     headers: Headers | None = None
     description: Description | None = None
     max_in_flight: InFlight | None = None
@@ -235,7 +246,10 @@ class SubscriptionPatch(Input):
 
 
 class SubscriptionView(BaseModel):
-    """headers shows the names alone: their values may be secrets."""
+    """headers shows the names alone: their values may be secrets.
+
+    So may a chat's URL, which shows its host, and service_secret, of which ••• says that it is set.
+    """
 
     id: str
     url: str
@@ -243,6 +257,8 @@ class SubscriptionView(BaseModel):
     providers: list[str] | None
     metadata: dict[str, Any] | None
     format: str
+    language: str
+    service_secret: str | None
     headers: dict[str, str]
     description: str | None
     max_in_flight: int | None
