@@ -209,10 +209,12 @@ def test_a_status_alone_is_judged_as_for_every_format(
 
 # What it sends
 
+BRACKETED = {"url": "https://cdn.example/a(1)[2]<3>.png?x='y'", "kind": "image"}
 EVENTS = [
     pytest.param(about(), id="a video"),
     pytest.param(about(outputs=[PICTURE], kind="image"), id="a picture"),
     pytest.param(about(outputs=[PICTURE, VIDEO, VIDEO, VIDEO, VIDEO]), id="many"),
+    pytest.param(about(outputs=[BRACKETED], kind="image"), id="brackets in a link"),
     pytest.param(about(outputs=[{"url": None, "file_id": "1"}]), id="no link"),
     pytest.param(failure("1026", "sensitive content"), id="a failure"),
     pytest.param(about("task.queued", outputs=[], finished_at=None), id="queued"),
@@ -356,6 +358,17 @@ async def test_a_plainer_message_that_is_refused_too_is_tried_again_later(
 
     assert sent.outcome.result is Result.RETRY
     assert len(chat.calls) == 2
+
+
+@pytest.mark.parametrize("name", ["dingtalk"])
+async def test_a_reason_that_repeats_the_token_is_kept_without_it(
+    sender: Sender, name: str, chat: FakeChat
+) -> None:
+    chat.script.append((200, {}, {"errcode": 88, "errmsg": "no robot for access_token hush"}))
+
+    sent = await send(sender, name, chat)
+
+    assert sent.outcome.reason == "answered 88: no robot for access_token •••"
 
 
 @pytest.mark.parametrize(

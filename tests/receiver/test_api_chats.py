@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -242,6 +243,25 @@ async def test_a_dead_hook_switches_the_subscription_off_with_the_reason(
 
     assert view["disabled_reason"] == "answered 404: no_service"
     assert "hush" not in str(view)
+
+
+async def test_a_limit_holds_up_the_whole_chat_until_its_url_is_another(
+    sqlite_url: str, clock: ManualClock
+) -> None:
+    environ = {**LOOPBACK, "ROLES": "receive,dispatch"}
+    async with (
+        FakeChat(FAKES["slack"], clock).served() as chat,
+        running(sqlite_url, clock, environ) as taskbell,
+    ):
+        chat.script.append("limited")
+        made = await taskbell.subscribe(chat.url, format="slack")
+        good(await taskbell.push(minimax("1", file_id="7")))
+        async with asyncio.timeout(10):
+            while (await stored(taskbell))["next_send_at"] != clock() + timedelta(seconds=7):
+                pass
+
+        await change(taskbell, made, url=SLACK)
+        assert (await stored(taskbell))["next_send_at"] is None
 
 
 async def until_delivered(taskbell: Taskbell) -> list[dict[str, Any]]:
