@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
+from dispatch.answers import judge_http
 from dispatch.headers import with_custom
 from dispatch.plain import cut, one_line
 from dispatch.sink import Answer, Outcome, Request, Result, Target
@@ -68,6 +69,17 @@ def failed(code: object, words: object, wait: timedelta | None = None) -> Outcom
 def unfit(code: object, words: object) -> Outcome:
     """This request cannot be taken; a plainer one may."""
     return Outcome(Result.RETRY, _reason(code, words), unfit=True)
+
+
+def code_of(body: Mapping[str, Any], *names: str) -> int | None:
+    """The first number of these names; a truth is none."""
+    found = (body.get(name) for name in names)
+    return next((n for n in found if isinstance(n, int) and not isinstance(n, bool)), None)
+
+
+def judge_wordless(answer: Answer, now: datetime) -> Outcome:
+    """An answer without the service's own word: a good status proves nothing."""
+    return unproven(answer) if 200 <= answer.status < 300 else judge_http(answer, now)
 
 
 def unproven(answer: Answer) -> Outcome:

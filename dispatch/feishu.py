@@ -12,7 +12,16 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from dispatch.answers import judge_http
-from dispatch.chat import delivered, failed, json_request, refused, said, unproven, wait_asked
+from dispatch.chat import (
+    code_of,
+    delivered,
+    failed,
+    json_request,
+    judge_wordless,
+    refused,
+    said,
+    wait_asked,
+)
 from dispatch.message import Link, Message, Tone, message_of
 from dispatch.plain import fitted, fitted_lines
 from dispatch.service import Service
@@ -58,10 +67,9 @@ class FeishuBot:
 
     def judge(self, answer: Answer, now: datetime) -> Outcome:
         body = said(answer)
-        code = body.get("code", body.get("StatusCode"))  # the latter on old bots
-        if not isinstance(code, int) or isinstance(code, bool):
-            good = 200 <= answer.status < 300
-            return unproven(answer) if good else judge_http(answer, now)
+        code = code_of(body, "code", "StatusCode")  # the latter on old bots
+        if code is None:
+            return judge_wordless(answer, now)
         words = _MEANINGS.get(code) or body.get("msg") or body.get("StatusMessage")
         if code == 0:
             return delivered() if answer.status == 200 else judge_http(answer, now)

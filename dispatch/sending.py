@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from dispatch.client import Client, SendFailed
 from dispatch.redaction import redacted
-from dispatch.sink import Answer, Event, Outcome, Result, Target, sinks
+from dispatch.sink import Answer, Event, Outcome, Request, Result, Sink, Target, sinks
 from store.clock import Clock, monotonic
 from store.matching import Subscription
 from store.vault import Vault, VaultError
@@ -51,16 +51,20 @@ class Sender:
             return Outcome(Result.RETRY, str(error)), None
         request = sink.render(event, target, self._clock())
         try:
-            answer = await self._client.post(request)
-            outcome = sink.judge(answer, self._clock())
-            if outcome.unfit and request.instead is not None:
-                answer = await self._client.post(request.instead, spent=answer.seconds)
-                outcome = sink.judge(answer, self._clock())
+            outcome, answer = await self._exchange(sink, request)
         except SendFailed as failure:
             return Outcome(Result.RETRY, failure.reason), None
         if sink.service is not None:
             return redacted(outcome, answer, target.url, sink.service)
         return outcome, answer
+
+    async def _exchange(self, sink: Sink, request: Request) -> tuple[Outcome, Answer]:
+        answer = await self._client.post(request)
+        outcome = sink.judge(answer, self._clock())
+        if not outcome.unfit or request.instead is None:
+            return outcome, answer
+        answer = await self._client.post(request.instead, spent=answer.seconds)
+        return sink.judge(answer, self._clock()), answer
 
     def _target(self, subscription: Subscription) -> Target:
         """The subscription with its secrets open; opened once for each time it was changed."""

@@ -15,12 +15,13 @@ from typing import Any
 
 from dispatch.answers import judge_http
 from dispatch.chat import (
+    code_of,
     delivered,
     failed,
     json_request,
+    judge_wordless,
     refused,
     said,
-    unproven,
     wait_asked,
     with_query,
 )
@@ -74,10 +75,9 @@ class DingTalk:
 
     def judge(self, answer: Answer, now: datetime) -> Outcome:
         body = said(answer)
-        code, words = body.get("errcode"), str(body.get("errmsg") or "")
-        if not isinstance(code, int) or isinstance(code, bool):
-            good = 200 <= answer.status < 300
-            return unproven(answer) if good else judge_http(answer, now)
+        code, words = code_of(body, "errcode"), str(body.get("errmsg") or "")
+        if code is None:
+            return judge_wordless(answer, now)
         if code == 0:
             return delivered() if answer.status == 200 else judge_http(answer, now)
         if code in _GONE:

@@ -14,7 +14,17 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 from dispatch.answers import judge_http
-from dispatch.chat import delivered, failed, json_request, refused, said, unfit, unproven, wait_of
+from dispatch.chat import (
+    code_of,
+    delivered,
+    failed,
+    json_request,
+    judge_wordless,
+    refused,
+    said,
+    unfit,
+    wait_of,
+)
 from dispatch.message import Message, message_of
 from dispatch.plain import fitted_lines, units
 from dispatch.service import Service
@@ -71,12 +81,11 @@ class Telegram:
 
     def judge(self, answer: Answer, now: datetime) -> Outcome:
         body = said(answer)
-        code, words = body.get("error_code"), str(body.get("description") or "")
+        code, words = code_of(body, "error_code"), str(body.get("description") or "")
         if body.get("ok") is True:
             return delivered() if answer.status == 200 else judge_http(answer, now)
-        if not isinstance(code, int) or isinstance(code, bool):
-            good = 200 <= answer.status < 300
-            return unproven(answer) if good else judge_http(answer, now)
+        if code is None:
+            return judge_wordless(answer, now)
         return _judge_error(code, words, _object(body.get("parameters")))
 
 

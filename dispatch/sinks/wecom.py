@@ -10,7 +10,16 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from dispatch.answers import judge_http
-from dispatch.chat import delivered, failed, json_request, refused, said, unproven, wait_asked
+from dispatch.chat import (
+    code_of,
+    delivered,
+    failed,
+    json_request,
+    judge_wordless,
+    refused,
+    said,
+    wait_asked,
+)
 from dispatch.message import Message, message_of
 from dispatch.plain import fitted, fitted_lines, octets
 from dispatch.service import Service
@@ -42,10 +51,9 @@ class WeCom:
 
     def judge(self, answer: Answer, now: datetime) -> Outcome:
         body = said(answer)
-        code, words = body.get("errcode"), body.get("errmsg")
-        if not isinstance(code, int) or isinstance(code, bool):
-            good = 200 <= answer.status < 300
-            return unproven(answer) if good else judge_http(answer, now)
+        code, words = code_of(body, "errcode"), body.get("errmsg")
+        if code is None:
+            return judge_wordless(answer, now)
         if code == 0:
             return delivered() if answer.status == 200 else judge_http(answer, now)
         if code == _GONE:
