@@ -20,7 +20,10 @@ from dispatch.service import Service
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """An event as it leaves: body is the exact JSON that was stored when it was recorded."""
+    """An event as it leaves: body is the exact JSON that was stored when it was recorded.
+
+    attempt: which try this is, from 1; a replay begins anew.
+    """
 
     id: str
     type: str
@@ -28,6 +31,7 @@ class Event:
     subject: str  # task_…
     time: datetime
     body: bytes
+    attempt: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +102,8 @@ class Sink(Protocol):
     def render(self, event: Event, target: Target, now: datetime) -> Request:
         """The request to send. The same event makes the same body on every attempt.
 
-        What a service's own signature adds to the body may differ.
+        Two things may differ: a service's own signature in it, and a plainer message where
+        earlier attempts with a fuller one failed.
         """
 
     def judge(self, answer: Answer, now: datetime) -> Outcome:

@@ -163,4 +163,5 @@ def _event(delivery: Delivery) -> Event:
         subject=delivery.subject,
         time=delivery.event_time,
         body=delivery.body,
+        attempt=delivery.failures + 1,
     )

@@ -31,6 +31,8 @@ from dispatch.service import Service
 from dispatch.sink import Answer, Event, Outcome, Request, Sink, Target
 
 _CAPTION, _MESSAGE = 1024, 4096
+# Telegram fetches before it answers: who gave up waiting does not know whether it was posted
+_TRIES_WITH_MEDIA = 2
 _METHOD = re.compile(r"/(?:sendMessage|sendVideo|sendPhoto)?$", re.IGNORECASE)
 _NOT_FETCHED = re.compile(
     r"http url content|wrong (?:type of the web page|file identifier|remote file)|file is too big"
@@ -58,6 +60,8 @@ class Telegram:
     def render(self, event: Event, target: Target, now: datetime) -> Request:
         message = message_of(event, target.language)
         text = self._text(message, target)
+        if event.attempt > _TRIES_WITH_MEDIA:
+            return text
         video, picture = message.link_to("video"), message.link_to("image")
         if video is not None:
             shown = {"video": video.url, "supports_streaming": True}

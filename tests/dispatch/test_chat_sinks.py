@@ -334,6 +334,14 @@ async def test_telegram_gets_a_link_when_it_cannot_fetch_the_video(
     assert str(VIDEO["url"]).replace("&", "&amp;") in instead.body["text"]
 
 
+def test_telegram_gets_a_link_after_two_tries_with_the_video() -> None:
+    third = replace(about(), attempt=3)
+
+    requests = [sinks()["telegram"].render(e, target("telegram"), AT) for e in (about(), third)]
+
+    assert [request.url.rpartition("/")[2] for request in requests] == ["sendVideo", "sendMessage"]
+
+
 @pytest.mark.parametrize("name", ["slack"])
 async def test_slack_gets_no_picture_when_it_cannot_fetch_it(
     sender: Sender, name: str, chat: FakeChat
