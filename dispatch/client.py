@@ -98,8 +98,10 @@ class Client:
         lost = (connection.lost for connection in made)
         await asyncio.gather(*lookups, *lost, return_exceptions=True)
 
-    async def post(self, request: Request) -> Answer:
+    async def post(self, request: Request, *, spent: float = 0.0) -> Answer:
         """Send, and read the answer up to 64 KiB. Raises SendFailed when there is none.
+
+        spent: seconds of the time for the whole attempt that are gone already.
 
         A status that came in time is an answer, even if its body is cut short or never ends:
         what the receiver has taken in should not be sent again.
@@ -107,7 +109,7 @@ class Client:
         started = monotonic()
         target = self._target(request.url)
         message = _message(target, request)
-        deadline = asyncio.get_running_loop().time() + self._seconds
+        deadline = asyncio.get_running_loop().time() + self._seconds - spent
         try:
             connection = self._resting.take(target.origin)
             if connection is None:

@@ -243,6 +243,8 @@ Headers = dict[str, str]
 Description = Annotated[Text, Field(max_length=500)]
 InFlight = Annotated[int, Field(ge=1, le=1000)]
 Rate = Annotated[float, Field(gt=0.001, le=10_000)]
+Language = Literal["en", "zh"]
+ServiceSecret = Annotated[Text, Field(min_length=1, max_length=200)]
 
 
 _SHOWN_OF_SUBSCRIPTIONS = frozenset(
@@ -251,6 +253,8 @@ _SHOWN_OF_SUBSCRIPTIONS = frozenset(
 
 
 class SubscriptionInput(Input):
+    """service_secret is what a Feishu, Lark or DingTalk robot wants its messages signed with."""
+
     shown_in_audit = _SHOWN_OF_SUBSCRIPTIONS
 
     url: Url
@@ -258,6 +262,8 @@ class SubscriptionInput(Input):
     providers: Providers | None = None
     metadata: Metadata | None = None
     format: str = "webhook"
+    language: Language = "en"
+    service_secret: ServiceSecret | None = None
     headers: Headers | None = None
     description: Description | None = None
     max_in_flight: InFlight | None = None
@@ -266,7 +272,10 @@ class SubscriptionInput(Input):
 
 
 class SubscriptionPatch(Input):
-    """Fields that are left out stay; null takes a condition or a limit away."""
+    """Fields that are left out stay; null takes a condition or a limit away.
+
+    A chat format's own pace stands in for a limit that was taken away.
+    """
 
     shown_in_audit = _SHOWN_OF_SUBSCRIPTIONS
 
@@ -275,6 +284,8 @@ class SubscriptionPatch(Input):
     providers: Providers | None = None
     metadata: Metadata | None = None
     format: str | None = None
+    language: Language | None = None
+    service_secret: ServiceSecret | None = None
     headers: Headers | None = None
     description: Description | None = None
     max_in_flight: InFlight | None = None
@@ -283,7 +294,10 @@ class SubscriptionPatch(Input):
 
 
 class SubscriptionView(BaseModel):
-    """headers shows the names alone: their values may be secrets."""
+    """headers shows the names alone: their values may be secrets.
+
+    So may a chat's URL, which shows its host, and service_secret, of which ••• says that it is set.
+    """
 
     id: str
     url: str
@@ -291,6 +305,8 @@ class SubscriptionView(BaseModel):
     providers: list[str] | None
     metadata: dict[str, Any] | None
     format: str
+    language: str
+    service_secret: str | None
     headers: dict[str, str]
     description: str | None
     max_in_flight: int | None

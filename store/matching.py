@@ -25,7 +25,10 @@ DEFAULT_MAX_IN_FLIGHT = 32
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """A URL that wants events. secret and headers are locked (store/vault.py)."""
+    """A URL that wants events. secrets and headers are locked (store/vault.py).
+
+    url is as it is shown; url_locked, where there is one, is the whole of it.
+    """
 
     id: str
     url: str
@@ -45,6 +48,9 @@ class Subscription:
     created_at: datetime
     updated_at: datetime
     deleted_at: datetime | None
+    url_locked: str | None = None
+    service_secret_locked: str | None = None
+    language: str = "en"
 
     @property
     def places(self) -> int:
@@ -82,6 +88,9 @@ def subscription_from_row(row: Row[Any]) -> Subscription:
         created_at=values["created_at"],
         updated_at=values["updated_at"],
         deleted_at=values["deleted_at"],
+        url_locked=values["url_locked"],
+        service_secret_locked=values["service_secret_locked"],
+        language=values["language"],
     )
 
 

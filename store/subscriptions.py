@@ -20,7 +20,10 @@ from store.writer import Operation, Tx
 
 @dataclass(frozen=True, slots=True)
 class NewSubscription:
-    """What a subscription starts with. Secrets come locked (store/vault.py)."""
+    """What a subscription starts with. Secrets come locked (store/vault.py).
+
+    url: as it may be shown; url_locked: the whole of it, where it is a secret.
+    """
 
     url: str
     format: str
@@ -34,6 +37,9 @@ class NewSubscription:
     max_in_flight: int | None = None
     rate_per_second: float | None = None
     active: bool = True
+    url_locked: str | None = None
+    service_secret_locked: str | None = None
+    language: str = "en"
 
 
 def _create(tx: Tx, items: Sequence[NewSubscription]) -> list[Subscription]:
@@ -53,7 +59,10 @@ def _row(item: NewSubscription, subscription_id: str, now: datetime) -> dict[str
     return {
         "id": subscription_id,
         "url": item.url,
+        "url_locked": item.url_locked,
         "format": item.format,
+        "language": item.language,
+        "service_secret_locked": item.service_secret_locked,
         "types": item.types,
         "providers": item.providers,
         "metadata": item.metadata,
@@ -172,6 +181,8 @@ _LOCKED = {
     "secret_locked": "secret",
     "old_secret_locked": "old secret",
     "headers_locked": "headers",
+    "url_locked": "URL",
+    "service_secret_locked": "service secret",
 }
 
 

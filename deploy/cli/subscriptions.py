@@ -21,6 +21,9 @@ def register(app: typer.Typer) -> None:
     app.command(epilog="Example: taskbell subscriptions --json")(subscriptions)
 
 
+_SIGNED = (None, "webhook", "cloudevents")  # chats have no use for our signature
+
+
 def subscribe(
     context: typer.Context,
     url: Annotated[str, typer.Argument(metavar="URL", help="Where the events go.")],
@@ -33,7 +36,19 @@ def subscribe(
         typer.Option("--provider", help="Only of these. Several times or with commas."),
     ] = None,
     format_: Annotated[
-        str | None, typer.Option("--format", help="webhook (the default), cloudevents, …")
+        str | None,
+        typer.Option(
+            "--format",
+            help="webhook (the default), cloudevents; slack, discord, feishu, lark, dingtalk, wecom,"
+            " telegram, teams.",
+        ),
+    ] = None,
+    language: Annotated[
+        str | None, typer.Option(help="Of chat messages: en (the default), zh.")
+    ] = None,
+    service_secret: Annotated[
+        str | None,
+        typer.Option(help="What a Feishu, Lark or DingTalk robot wants messages signed with."),
     ] = None,
     meta: Meta = None,
     header: Annotated[
@@ -56,6 +71,8 @@ def subscribe(
         "types": words(types),
         "providers": words(providers),
         "format": format_,
+        "language": language,
+        "service_secret": service_secret,
         "metadata": pairs("--meta", meta),
         "headers": headers("--header", header),
         "description": description,
@@ -68,8 +85,10 @@ def subscribe(
         output.json_line(made)
     else:
         output.result(f"id {made.get('id')}")
-        output.result(f"secret {made.get('secret')}")
-    output.message("the secret is shown once: keep it now")
+        if format_ in _SIGNED:
+            output.result(f"secret {made.get('secret')}")
+    if format_ in _SIGNED:
+        output.message("the secret is shown once: keep it now")
 
 
 def subscriptions(context: typer.Context, limit: Limit = 50, as_json: Json = False) -> None:

@@ -19,6 +19,7 @@ class CloudEvents:
     """One CloudEvent a request; `data` is the `data` of the stored event."""
 
     name = "cloudevents"
+    service = None
 
     def render(self, event: Event, target: Target, now: datetime) -> Request:
         body = _structured(event)

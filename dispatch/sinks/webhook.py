@@ -15,6 +15,7 @@ class Webhook:
     """The default format. Source of the ce- headers: CloudEvents 1.0.2, HTTP binding, 3.1."""
 
     name = "webhook"
+    service = None
 
     def render(self, event: Event, target: Target, now: datetime) -> Request:
         ours = {

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from operator import attrgetter
 from typing import Any, Protocol
 
+from receiver.api.destination import DestinationRules, Destinations
 from receiver.endpoint import Call, Endpoint, Reply
 from receiver.models import (
     ListQuery,
@@ -30,19 +31,14 @@ SECRET_OVERLAP = timedelta(hours=24)
 """How long the old secret signs beside the new one after a rotation."""
 
 
-class Rules(Protocol):
-    """What dispatch decides about a subscription; the app joins the two (deploy/app.py)."""
-
-    formats: Collection[str]
+class Rules(DestinationRules, Protocol):
+    """What dispatch decides about a subscription; the app joins the two (deploy/rules.py)."""
 
     def new_secret(self) -> str:
         """A fresh whsec_… signing secret."""
 
     def check_headers(self, headers: dict[str, str]) -> dict[str, str]:
         """The headers as they may be sent. Raises ValueError with the rule."""
-
-    async def check_url(self, url: str) -> None:
-        """Whether deliveries may go there. Raises ValueError with the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,15 +127,15 @@ class SubscriptionApi:
 
     async def create(self, call: Call) -> Reply:
         wish = call.body(SubscriptionInput)
-        await self._check(wish.url, wish.format)
+        destination = await self._destinations.made(wish)
         headers = self._headers(wish.headers or {})
         secret = self.rules.new_secret()
         made = await call.write(
             self.store,
             subscriptions.create,
             subscriptions.NewSubscription(
-                url=wish.url,
-                format=wish.format,
+                **destination,
+                language=wish.language,
                 secret_locked=self.vault.lock(secret),
                 types=_tuple(wish.types),
                 providers=_tuple(wish.providers),
@@ -147,8 +143,6 @@ class SubscriptionApi:
                 description=wish.description,
                 headers_locked=self.vault.lock(headers) if headers else None,
                 header_names=tuple(headers),
-                max_in_flight=wish.max_in_flight,
-                rate_per_second=wish.rate_per_second,
                 active=wish.active,
             ),
             changed=attrgetter("id"),
@@ -171,11 +165,11 @@ class SubscriptionApi:
         known = await self._subscription(call)
         wish = call.body(SubscriptionPatch)
         values: dict[str, Any] = wish.model_dump(exclude_unset=True)
-        for name in ("url", "format", "active"):
+        for name in ("url", "format", "language", "active"):
             if name in values and values[name] is None:
                 raise Problem(422, f"field {name!r} cannot be null")
-        if "url" in values or "format" in values:
-            await self._check(wish.url or known.url, wish.format or known.format)
+        values.pop("service_secret", None)
+        values |= await self._destinations.moved(known, wish)
         if "headers" in values:
             headers = self._headers(values.pop("headers") or {})
             values["headers_locked"] = self.vault.lock(headers) if headers else None
@@ -205,14 +199,9 @@ class SubscriptionApi:
         rotated = await call.write(self.store, subscriptions.rotate, rotation)
         return Reply(200, _with_secret(rotated, secret))
 
-    async def _check(self, url: str, format_name: str) -> None:
-        if format_name not in self.rules.formats:
-            known = ", ".join(sorted(self.rules.formats))
-            raise Problem(422, f"field 'format': there are {known}")
-        try:
-            await self.rules.check_url(url)
-        except ValueError as error:
-            raise Problem(422, f"field 'url': {error}") from None
+    @property
+    def _destinations(self) -> Destinations:
+        return Destinations(self.rules, self.vault)
 
     def _headers(self, headers: dict[str, str]) -> dict[str, str]:
         try:
@@ -240,6 +229,8 @@ def _fields(known: Subscription) -> dict[str, Any]:
         "providers": list(interest.providers) if interest.providers is not None else None,
         "metadata": interest.metadata,
         "format": known.format,
+        "language": known.language,
+        "service_secret": "•••" if known.service_secret_locked else None,
         "headers": dict.fromkeys(known.header_names, "•••"),
         "description": known.description,
         "max_in_flight": known.max_in_flight,
