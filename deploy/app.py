@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import AsyncIterator, Collection
 from functools import cache, partial
 from typing import Any
@@ -19,6 +20,7 @@ from deploy import __version__
 from deploy.service import Service, confirms, timeout_of
 from dispatch.guard import Guard, NoSuchHost
 from dispatch.headers import check_headers
+from dispatch.shape import check as check_shape
 from dispatch.signing import new_secret
 from dispatch.sink import Event, Result, sinks
 from receiver.api.callback_urls import CallbackUrlApi
@@ -82,7 +84,10 @@ def all_endpoints(service: Service) -> list[Endpoint]:
         return health
     settings, store, adapters = service.settings, service.store, providers()
     subscriptions = SubscriptionApi(
-        store, service.vault, SubscriptionRules(service.guard), partial(_try_out, service)
+        store,
+        service.vault,
+        SubscriptionRules(service.guard, service.clock),
+        partial(_try_out, service),
     )
     tokens = CallbackTokens(settings.secret_keys)
     return [
@@ -120,11 +125,15 @@ async def _page(asker: HttpAsker, path: str) -> Any:
     return (await asker.get(path)).body
 
 
+_SHAPED = ("webhook", "cloudevents")
+
+
 class SubscriptionRules:
     """What dispatch has to say about a subscription (receiver/api/subscriptions.py asks)."""
 
-    def __init__(self, guard: Guard) -> None:
+    def __init__(self, guard: Guard, clock: Clock) -> None:
         self._guard = guard
+        self._clock = clock
         self.formats: Collection[str] = sinks().keys()
 
     def new_secret(self) -> str:
@@ -132,6 +141,11 @@ class SubscriptionRules:
 
     def check_headers(self, headers: dict[str, str]) -> dict[str, str]:
         return check_headers(headers)
+
+    def check_shape(self, format_name: str, shape: str) -> None:
+        if format_name not in _SHAPED:
+            raise ValueError(f"only {' and '.join(_SHAPED)} take one")
+        check_shape(shape, json.loads(sample_event(self._clock).body))
 
     async def check_url(self, url: str) -> None:
         # a name without an address today may have one tomorrow; each attempt checks again

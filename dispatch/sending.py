@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from dispatch.client import Client, SendFailed
+from dispatch.shape import BadShapeError
 from dispatch.sink import Answer, Event, Outcome, Result, Target, sinks
 from store.clock import Clock, monotonic
 from store.matching import Subscription
@@ -50,6 +51,8 @@ class Sender:
             return Outcome(Result.RETRY, str(error)), None
         try:
             answer = await self._client.post(sink.render(event, target, self._clock()))
+        except BadShapeError as error:
+            return Outcome(Result.RETRY, str(error)), None
         except SendFailed as failure:
             return Outcome(Result.RETRY, failure.reason), None
         return sink.judge(answer, self._clock()), answer
@@ -63,7 +66,7 @@ class Sender:
             self._opened[key] = self._open(subscription)
         target = self._opened[key]
         if len(target.secrets) > 1 and self._overlap_is_over(subscription):
-            return Target(target.subscription_id, target.url, target.secrets[:1], target.headers)
+            return replace(target, secrets=target.secrets[:1])
         return target
 
     def _open(self, subscription: Subscription) -> Target:
@@ -76,6 +79,8 @@ class Sender:
             url=subscription.url,
             secrets=tuple(secrets),
             headers=self._vault.open(headers) if headers else {},
+            shape=subscription.shape,
+            method=subscription.method or "POST",
         )
 
     def _overlap_is_over(self, subscription: Subscription) -> bool:

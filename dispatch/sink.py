@@ -39,15 +39,18 @@ class Target:
     url: str
     secrets: tuple[str, ...]
     headers: Mapping[str, str]
+    shape: str | None = None
+    method: str = "POST"
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One HTTP POST, ready to send."""
+    """One HTTP request, ready to send."""
 
     url: str
     headers: Mapping[str, str]
     body: bytes
+    method: str = "POST"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +86,10 @@ class Sink(Protocol):
     name: str
 
     def render(self, event: Event, target: Target, now: datetime) -> Request:
-        """The request to send. The same event makes the same body on every attempt."""
+        """The request to send. The same event makes the same body on every attempt.
+
+        Raises BadShapeError when the target's shape makes nothing of it.
+        """
 
     def judge(self, answer: Answer, now: datetime) -> Outcome:
         """What the receiver's answer means."""

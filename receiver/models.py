@@ -16,6 +16,7 @@ from pydantic import (
 )
 
 from receiver.body import dump_json
+from store.conditions import parse
 from store.events import EVENT_TYPES, Kind, Source, Status, rfc3339
 from store.keys import Scope
 from store.text import clean_json
@@ -197,10 +198,18 @@ def _known_types(types: list[str] | None) -> list[str] | None:
     return types
 
 
+def _readable(wish: dict[str, Any]) -> dict[str, Any]:
+    parse(wish)
+    return wish
+
+
 Types = Annotated[list[str], Field(min_length=1, max_length=20), AfterValidator(_known_types)]
 Providers = Annotated[list[ProviderName], Field(min_length=1, max_length=50)]
 Url = Annotated[str, Field(min_length=1, max_length=2048)]
 Headers = dict[str, str]
+Filter = Annotated[dict[str, Any], AfterValidator(_readable)]
+Shape = Annotated[Text, Field(min_length=1, max_length=2000)]
+Method = Literal["POST", "PUT", "PATCH"]
 Description = Annotated[Text, Field(max_length=500)]
 InFlight = Annotated[int, Field(ge=1, le=1000)]
 Rate = Annotated[float, Field(gt=0.001, le=10_000)]
@@ -211,7 +220,10 @@ class SubscriptionInput(Input):
     types: Types | None = None
     providers: Providers | None = None
     metadata: Metadata | None = None
+    filter: Filter | None = None
     format: str = "webhook"
+    shape: Shape | None = None
+    method: Method | None = None
     headers: Headers | None = None
     description: Description | None = None
     max_in_flight: InFlight | None = None
@@ -226,7 +238,10 @@ class SubscriptionPatch(Input):
     types: Types | None = None
     providers: Providers | None = None
     metadata: Metadata | None = None
+    filter: Filter | None = None
     format: str | None = None
+    shape: Shape | None = None
+    method: Method | None = None
     headers: Headers | None = None
     description: Description | None = None
     max_in_flight: InFlight | None = None
@@ -242,7 +257,10 @@ class SubscriptionView(BaseModel):
     types: list[str] | None
     providers: list[str] | None
     metadata: dict[str, Any] | None
+    filter: dict[str, Any] | None
     format: str
+    shape: str | None
+    method: str
     headers: dict[str, str]
     description: str | None
     max_in_flight: int | None

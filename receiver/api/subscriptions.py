@@ -40,6 +40,9 @@ class Rules(Protocol):
     def check_headers(self, headers: dict[str, str]) -> dict[str, str]:
         """The headers as they may be sent. Raises ValueError with the rule."""
 
+    def check_shape(self, format_name: str, shape: str) -> None:
+        """Whether it makes a body of a sample event. Raises ValueError with the reason."""
+
     async def check_url(self, url: str) -> None:
         """Whether deliveries may go there. Raises ValueError with the reason."""
 
@@ -131,6 +134,7 @@ class SubscriptionApi:
     async def create(self, call: Call) -> Reply:
         wish = call.body(SubscriptionInput)
         await self._check(wish.url, wish.format)
+        self._check_shape(wish.format, wish.shape)
         headers = self._headers(wish.headers or {})
         secret = self.rules.new_secret()
         made = await self.store.write(
@@ -142,6 +146,9 @@ class SubscriptionApi:
                 types=_tuple(wish.types),
                 providers=_tuple(wish.providers),
                 metadata=wish.metadata,
+                filter=wish.filter,
+                shape=wish.shape,
+                method=wish.method,
                 description=wish.description,
                 headers_locked=self.vault.lock(headers) if headers else None,
                 header_names=tuple(headers),
@@ -173,6 +180,9 @@ class SubscriptionApi:
                 raise Problem(422, f"field {name!r} cannot be null")
         if "url" in values or "format" in values:
             await self._check(wish.url or known.url, wish.format or known.format)
+        if "shape" in values or "format" in values:
+            shape = values.get("shape", known.shape)
+            self._check_shape(wish.format or known.format, shape)
         if "headers" in values:
             headers = self._headers(values.pop("headers") or {})
             values["headers_locked"] = self.vault.lock(headers) if headers else None
@@ -214,6 +224,14 @@ class SubscriptionApi:
         except ValueError as error:
             raise Problem(422, f"field 'url': {error}") from None
 
+    def _check_shape(self, format_name: str, shape: str | None) -> None:
+        if shape is None:
+            return
+        try:
+            self.rules.check_shape(format_name, shape)
+        except ValueError as error:
+            raise Problem(422, f"field 'shape': {error}") from None
+
     def _headers(self, headers: dict[str, str]) -> dict[str, str]:
         try:
             return self.rules.check_headers(headers)
@@ -239,7 +257,10 @@ def _fields(known: Subscription) -> dict[str, Any]:
         "types": list(interest.types) if interest.types is not None else None,
         "providers": list(interest.providers) if interest.providers is not None else None,
         "metadata": interest.metadata,
+        "filter": known.filter,
         "format": known.format,
+        "shape": known.shape,
+        "method": known.method or "POST",
         "headers": dict.fromkeys(known.header_names, "•••"),
         "description": known.description,
         "max_in_flight": known.max_in_flight,
