@@ -30,7 +30,7 @@ async def test_they_are_shown_as_they_were_given(taskbell: Taskbell) -> None:
     made = await taskbell.subscribe(**wish)
 
     assert {name: made[name] for name in wish} == wish
-    changed = await taskbell.api("PATCH", f"/v1/subscriptions/{made['id']}", {"shape": None})
+    changed = await taskbell.api.patch(f"/v1/subscriptions/{made['id']}", json={"shape": None})
     assert changed.json() | {"shape": DISPATCH} == {
         name: value
         for name, value in (made | {"updated_at": changed.json()["updated_at"]}).items()
@@ -55,7 +55,7 @@ async def test_what_cannot_work_is_refused_when_saved(
 ) -> None:
     body = {"url": "http://127.0.0.1:9000/", **wish}
 
-    answer = await taskbell.api("POST", "/v1/subscriptions", body)
+    answer = await taskbell.api.post("/v1/subscriptions", json=body)
 
     assert detail in problem(answer, 422)["detail"]
 
@@ -75,7 +75,7 @@ async def test_a_shaped_event_arrives_by_the_method_and_signed_as_sent(
         made = await taskbell.subscribe(
             url=f"{server.url}/hook", format=format_name, shape=DISPATCH, method="PUT"
         )
-        trial = await taskbell.api("POST", f"/v1/subscriptions/{made['id']}/test")
+        trial = await taskbell.api.post(f"/v1/subscriptions/{made['id']}/test")
 
     assert trial.json()["delivered"] is True
     [(method, raw)] = seen

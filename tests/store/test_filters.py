@@ -18,7 +18,7 @@ CHEAP = {"data.task.usage.cost": {"$lt": 1}}
 
 def owed(store: Store) -> list[str]:
     """To whom, in order."""
-    return [row.subscription_id for row in rows(store, deliveries)]
+    return [row["subscription_id"] for row in rows(store, deliveries)]
 
 
 def test_only_events_that_meet_it_are_owed(store: Store) -> None:
