@@ -96,7 +96,10 @@ def all_endpoints(service: Service, revoked: RevokedTokens | None = None) -> lis
         return health
     settings, store, adapters = service.settings, service.store, providers()
     subscriptions = SubscriptionApi(
-        store, service.vault, SubscriptionRules(service.guard), partial(_try_out, service)
+        store,
+        service.vault,
+        SubscriptionRules(service.guard, partial(sample_event, service.clock)),
+        partial(_try_out, service),
     )
     callback_urls = CallbackUrlApi(
         store=store,

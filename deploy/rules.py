@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Collection
+import json
+from collections.abc import Callable, Collection
 
 from dispatch.guard import Guard, NoSuchHost, Place, public
 from dispatch.headers import check_headers
+from dispatch.shape import check as check_shape
 from dispatch.signing import new_secret
-from dispatch.sink import sinks
+from dispatch.sink import Event, sinks
 from receiver.api.destination import Terms
 
 
 class SubscriptionRules:
-    def __init__(self, guard: Guard) -> None:
+    def __init__(self, guard: Guard, sample: Callable[[], Event]) -> None:
+        """Sample makes an event for shapes to be tried on."""
         self._guard = guard
+        self._sample = sample
         self.formats: Collection[str] = sinks().keys()
 
     def new_secret(self) -> str:
@@ -22,6 +26,11 @@ class SubscriptionRules:
 
     def check_headers(self, headers: dict[str, str]) -> dict[str, str]:
         return check_headers(headers)
+
+    def check_shape(self, format_name: str, shape: str) -> None:
+        if sinks()[format_name].service is not None:
+            raise ValueError("a chat's messages have the shape that it shows")
+        check_shape(shape, json.loads(self._sample().body))
 
     def terms(self, format_name: str) -> Terms | None:
         service = sinks()[format_name].service

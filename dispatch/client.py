@@ -48,7 +48,7 @@ class _Target:
 
     origin: Origin
     address: str | None  # when the host is a number
-    head: str
+    head: str  # after the method
 
 
 class Client:
@@ -264,14 +264,14 @@ def _read(url: str, place: Place, user_agent: str) -> _Target:
     return _Target(
         origin=Origin(place.scheme, place.host, place.port),
         address=None if place.address is None else str(place.address),
-        head=f"POST {path}{'?' if parts.query else ''}{parts.query} HTTP/1.1\r\n"
+        head=f" {path}{'?' if parts.query else ''}{parts.query} HTTP/1.1\r\n"
         f"host: {host}\r\nuser-agent: {user_agent}\r\naccept-encoding: identity\r\n",
     )
 
 
 def _message(target: _Target, request: Request) -> bytes:
     fields = "".join([f"{name}: {value}\r\n" for name, value in request.headers.items()])
-    head = f"{target.head}{fields}content-length: {len(request.body)}\r\n\r\n"
+    head = f"{request.method}{target.head}{fields}content-length: {len(request.body)}\r\n\r\n"
     lines = len(request.headers) + 6
     if head.count("\n") != lines or head.count("\r") != lines or "\0" in head:
         raise SendFailed("a header holds a line break or NUL")

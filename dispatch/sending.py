@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from dispatch.client import Client, SendFailed
 from dispatch.redaction import redacted
+from dispatch.shape import BadShapeError
 from dispatch.sink import Answer, Event, Outcome, Request, Result, Sink, Target, sinks
 from store.clock import Clock, monotonic
 from store.matching import Subscription
@@ -50,9 +51,11 @@ class Sender:
             target = self._target(subscription)
         except VaultError as error:
             return Outcome(Result.RETRY, str(error)), None
-        request = sink.render(event, target, self._clock())
         try:
+            request = sink.render(event, target, self._clock())
             outcome, answer = await self._exchange(sink, request)
+        except BadShapeError as error:
+            return Outcome(Result.RETRY, str(error)), None
         except SendFailed as failure:
             return Outcome(Result.RETRY, failure.reason), None
         answer = _without_secrets(answer, target)
@@ -93,6 +96,8 @@ class Sender:
             headers=self._vault.open(headers) if headers else {},
             language=subscription.language,
             service_secret=self._vault.open(service_secret) if service_secret else None,
+            shape=subscription.shape,
+            method=subscription.method or "POST",
         )
 
     def _overlap_is_over(self, subscription: Subscription) -> bool:

@@ -48,16 +48,19 @@ class Target:
     headers: Mapping[str, str]
     language: str = "en"
     service_secret: str | None = None
+    shape: str | None = None
+    method: str = "POST"
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One HTTP POST, ready to send. instead: what to send when the receiver cannot take it."""
+    """One HTTP request, ready to send. instead: what to send when the receiver cannot take it."""
 
     url: str
     headers: Mapping[str, str]
     body: bytes
     instead: Request | None = None
+    method: str = "POST"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +106,8 @@ class Sink(Protocol):
         """The request to send. The same event makes the same body on every attempt.
 
         Two things may differ: a service's own signature in it, and a plainer message where
-        earlier attempts with a fuller one failed.
+        earlier attempts with a fuller one failed. Raises BadShapeError when the target's shape
+        makes nothing of it.
         """
 
     def judge(self, answer: Answer, now: datetime) -> Outcome:

@@ -206,7 +206,9 @@ def announce_dead(tx: Tx, ids: Iterable[str]) -> None:
         event_rows.append(event)
         delivery_rows.extend(
             delivery_row(event, subscription.id, tx.now)
-            for subscription in interested(tx.subscriptions, "delivery.dead", None, {})
+            for subscription in interested(
+                tx.subscriptions, "delivery.dead", None, {}, event["body"]
+            )
         )
     insert_events(tx, event_rows, delivery_rows)
 
@@ -264,7 +266,7 @@ def _replay_one(tx: Tx, item: Replay) -> list[str] | StoreError:
         return NotFoundError(f"no event {item.event_id}")
     if item.subscription_id is None:
         metadata = json.loads(event.body)["data"].get("task", {}).get("metadata", {})
-        chosen = interested(tx.subscriptions, event.type, event.provider, metadata)
+        chosen = interested(tx.subscriptions, event.type, event.provider, metadata, event.body)
     elif item.subscription_id in tx.subscriptions:
         chosen = [tx.subscriptions[item.subscription_id]]
     else:

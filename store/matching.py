@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection, Row, select
 
+from store.conditions import BadFilterError, Condition, parse
 from store.damaged import what_can_be_read
 from store.database import unreadable
 from store.events import Interest, wants
@@ -34,6 +36,10 @@ class Subscription:
     url: str
     format: str
     interest: Interest
+    filter: Mapping[str, Any] | None
+    shape: str | None
+    method: str | None
+    condition: Condition | None = field(compare=False, repr=False)
     description: str | None
     header_names: tuple[str, ...]
     headers_locked: str | None
@@ -74,6 +80,10 @@ def subscription_from_row(row: Row[Any]) -> Subscription:
             providers=_tuple(values["providers"]),
             metadata=values["metadata"],
         ),
+        filter=values["filter"],
+        shape=values["shape"],
+        method=values["method"],
+        condition=_condition(values["filter"]),
         description=values["description"],
         header_names=tuple(values["header_names"]),
         headers_locked=values["headers_locked"],
@@ -92,6 +102,16 @@ def subscription_from_row(row: Row[Any]) -> Subscription:
         service_secret_locked=values["service_secret_locked"],
         language=values["language"],
     )
+
+
+def _condition(wish: object) -> Condition | None:
+    """A filter that cannot be read (a newer version's, a damaged row) wants nothing."""
+    if wish is None:
+        return None
+    try:
+        return parse(wish)
+    except BadFilterError:
+        return lambda _event: False
 
 
 def _tuple(values: list[str] | None) -> tuple[str, ...] | None:
@@ -144,10 +164,15 @@ def interested(
     event_type: str,
     provider: str | None,
     metadata: Mapping[str, Any],
+    body: bytes,
 ) -> list[Subscription]:
-    """The active subscriptions that want an event."""
-    return [
+    """The active subscriptions that want an event. body: read once, and only for a filter."""
+    wanting = [
         subscription
         for subscription in known.values()
         if subscription.active and wants(subscription.interest, event_type, provider, metadata)
     ]
+    if all(subscription.condition is None for subscription in wanting):
+        return wanting
+    event = json.loads(body)
+    return [s for s in wanting if s.condition is None or s.condition(event)]

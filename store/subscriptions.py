@@ -31,6 +31,9 @@ class NewSubscription:
     types: tuple[str, ...] | None = None
     providers: tuple[str, ...] | None = None
     metadata: Mapping[str, Any] | None = None
+    filter: Mapping[str, Any] | None = None
+    shape: str | None = None
+    method: str | None = None
     description: str | None = None
     headers_locked: str | None = None
     header_names: tuple[str, ...] = ()
@@ -66,6 +69,9 @@ def _row(item: NewSubscription, subscription_id: str, now: datetime) -> dict[str
         "types": item.types,
         "providers": item.providers,
         "metadata": item.metadata,
+        "filter": item.filter,
+        "shape": item.shape,
+        "method": item.method,
         "description": item.description,
         "headers_locked": item.headers_locked,
         "header_names": item.header_names,
@@ -221,7 +227,7 @@ def disable(tx: Tx, subscription: Subscription, reason: str) -> None:
     event = event_row("subscription.disabled", data, tx.now, subject=subscription.id)
     rows = [
         delivery_row(event, other.id, tx.now)
-        for other in interested(tx.subscriptions, "subscription.disabled", None, {})
+        for other in interested(tx.subscriptions, "subscription.disabled", None, {}, event["body"])
     ]
     insert_events(tx, [event], rows)
 

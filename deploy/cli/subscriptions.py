@@ -10,7 +10,17 @@ import typer
 from deploy.cli import output
 from deploy.cli.frame import surroundings
 from deploy.cli.lists import show_list
-from deploy.cli.options import Json, Limit, Meta, count, headers, number, pairs, words
+from deploy.cli.options import (
+    Json,
+    Limit,
+    Meta,
+    count,
+    headers,
+    json_object,
+    number,
+    pairs,
+    words,
+)
 from deploy.cli.output import Column
 
 
@@ -51,6 +61,16 @@ def subscribe(
         typer.Option(help="What a Feishu, Lark or DingTalk robot wants messages signed with."),
     ] = None,
     meta: Meta = None,
+    filter_: Annotated[
+        dict[str, Any] | None,
+        typer.Option(
+            "--filter", parser=json_object, metavar="JSON", help='{"data.task.model": "…"}'
+        ),
+    ] = None,
+    shape: Annotated[
+        str | None, typer.Option(metavar="JMESPATH", help="What makes the body of an event.")
+    ] = None,
+    method: Annotated[str | None, typer.Option(help="POST (the default), PUT or PATCH.")] = None,
     header: Annotated[
         list[str] | None,
         typer.Option(metavar="'NAME: VALUE'", help="Send this header too. May be repeated."),
@@ -74,6 +94,9 @@ def subscribe(
         "language": language,
         "service_secret": service_secret,
         "metadata": pairs("--meta", meta),
+        "filter": filter_,
+        "shape": shape,
+        "method": method,
         "headers": headers("--header", header),
         "description": description,
         "max_in_flight": max_in_flight,

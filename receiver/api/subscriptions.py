@@ -40,6 +40,9 @@ class Rules(DestinationRules, Protocol):
     def check_headers(self, headers: dict[str, str]) -> dict[str, str]:
         """The headers as they may be sent. Raises ValueError with the rule."""
 
+    def check_shape(self, format_name: str, shape: str) -> None:
+        """Whether it makes a body of a sample event. Raises ValueError with the reason."""
+
 
 @dataclass(frozen=True, slots=True)
 class Trial:
@@ -128,6 +131,7 @@ class SubscriptionApi:
     async def create(self, call: Call) -> Reply:
         wish = call.body(SubscriptionInput)
         destination = await self._destinations.made(wish)
+        self._check_shape(wish.format, wish.shape)
         headers = self._headers(wish.headers or {})
         secret = self.rules.new_secret()
         made = await call.write(
@@ -140,6 +144,9 @@ class SubscriptionApi:
                 types=_tuple(wish.types),
                 providers=_tuple(wish.providers),
                 metadata=wish.metadata,
+                filter=wish.filter,
+                shape=wish.shape,
+                method=wish.method,
                 description=wish.description,
                 headers_locked=self.vault.lock(headers) if headers else None,
                 header_names=tuple(headers),
@@ -170,6 +177,9 @@ class SubscriptionApi:
                 raise Problem(422, f"field {name!r} cannot be null")
         values.pop("service_secret", None)
         values |= await self._destinations.moved(known, wish)
+        if "shape" in values or "format" in values:
+            shape = values.get("shape", known.shape)
+            self._check_shape(wish.format or known.format, shape)
         if "headers" in values:
             headers = self._headers(values.pop("headers") or {})
             values["headers_locked"] = self.vault.lock(headers) if headers else None
@@ -203,6 +213,14 @@ class SubscriptionApi:
     def _destinations(self) -> Destinations:
         return Destinations(self.rules, self.vault)
 
+    def _check_shape(self, format_name: str, shape: str | None) -> None:
+        if shape is None:
+            return
+        try:
+            self.rules.check_shape(format_name, shape)
+        except ValueError as error:
+            raise Problem(422, f"field 'shape': {error}") from None
+
     def _headers(self, headers: dict[str, str]) -> dict[str, str]:
         try:
             return self.rules.check_headers(headers)
@@ -228,9 +246,12 @@ def _fields(known: Subscription) -> dict[str, Any]:
         "types": list(interest.types) if interest.types is not None else None,
         "providers": list(interest.providers) if interest.providers is not None else None,
         "metadata": interest.metadata,
+        "filter": known.filter,
         "format": known.format,
         "language": known.language,
         "service_secret": "•••" if known.service_secret_locked else None,
+        "shape": known.shape,
+        "method": known.method or "POST",
         "headers": dict.fromkeys(known.header_names, "•••"),
         "description": known.description,
         "max_in_flight": known.max_in_flight,
