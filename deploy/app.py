@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator
 from functools import cache, partial
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,12 +18,10 @@ from starlette.routing import Match, Route
 from deploy import __version__
 from deploy.headers import SECURITY_HEADERS, SecurityHeaders
 from deploy.hosts import KnownHosts
+from deploy.rules import SubscriptionRules
 from deploy.service import Service, confirms, timeout_of
 from deploy.settings import Settings
-from dispatch.guard import Guard, NoSuchHost
-from dispatch.headers import check_headers
-from dispatch.signing import new_secret
-from dispatch.sink import Event, Result, sinks
+from dispatch.sink import Event, Result
 from receiver.api.audit import AuditApi
 from receiver.api.callback_urls import CallbackUrlApi
 from receiver.api.deliveries import DeliveryApi
@@ -98,7 +96,10 @@ def all_endpoints(service: Service, revoked: RevokedTokens | None = None) -> lis
         return health
     settings, store, adapters = service.settings, service.store, providers()
     subscriptions = SubscriptionApi(
-        store, service.vault, SubscriptionRules(service.guard), partial(_try_out, service)
+        store,
+        service.vault,
+        SubscriptionRules(service.guard, partial(sample_event, service.clock)),
+        partial(_try_out, service),
     )
     callback_urls = CallbackUrlApi(
         store=store,
@@ -143,25 +144,6 @@ def _callback_door(service: Service, revoked: RevokedTokens) -> CallbackDoor:
 
 async def _page(asker: HttpAsker, path: str) -> Any:
     return (await asker.get(path)).body
-
-
-class SubscriptionRules:
-    """What dispatch has to say about a subscription (receiver/api/subscriptions.py asks)."""
-
-    def __init__(self, guard: Guard) -> None:
-        self._guard = guard
-        self.formats: Collection[str] = sinks().keys()
-
-    def new_secret(self) -> str:
-        return new_secret()
-
-    def check_headers(self, headers: dict[str, str]) -> dict[str, str]:
-        return check_headers(headers)
-
-    async def check_url(self, url: str) -> None:
-        # a name without an address today may have one tomorrow; each attempt checks again
-        with contextlib.suppress(NoSuchHost):
-            await self._guard.check(url)
 
 
 async def _try_out(service: Service, subscription: Subscription) -> Trial:

@@ -48,7 +48,7 @@ class _Target:
 
     origin: Origin
     address: str | None  # when the host is a number
-    head: str
+    head: str  # after the method
 
 
 class Client:
@@ -98,8 +98,10 @@ class Client:
         lost = (connection.lost for connection in made)
         await asyncio.gather(*lookups, *lost, return_exceptions=True)
 
-    async def post(self, request: Request) -> Answer:
+    async def post(self, request: Request, *, spent: float = 0.0) -> Answer:
         """Send, and read the answer up to 64 KiB. Raises SendFailed when there is none.
+
+        spent: seconds of the time for the whole attempt that are gone already.
 
         A status that came in time is an answer, even if its body is cut short or never ends:
         what the receiver has taken in should not be sent again.
@@ -107,7 +109,7 @@ class Client:
         started = monotonic()
         target = self._target(request.url)
         message = _message(target, request)
-        deadline = asyncio.get_running_loop().time() + self._seconds
+        deadline = asyncio.get_running_loop().time() + self._seconds - spent
         try:
             connection = self._resting.take(target.origin)
             if connection is None:
@@ -262,14 +264,14 @@ def _read(url: str, place: Place, user_agent: str) -> _Target:
     return _Target(
         origin=Origin(place.scheme, place.host, place.port),
         address=None if place.address is None else str(place.address),
-        head=f"POST {path}{'?' if parts.query else ''}{parts.query} HTTP/1.1\r\n"
+        head=f" {path}{'?' if parts.query else ''}{parts.query} HTTP/1.1\r\n"
         f"host: {host}\r\nuser-agent: {user_agent}\r\naccept-encoding: identity\r\n",
     )
 
 
 def _message(target: _Target, request: Request) -> bytes:
     fields = "".join([f"{name}: {value}\r\n" for name, value in request.headers.items()])
-    head = f"{target.head}{fields}content-length: {len(request.body)}\r\n\r\n"
+    head = f"{request.method}{target.head}{fields}content-length: {len(request.body)}\r\n\r\n"
     lines = len(request.headers) + 6
     if head.count("\n") != lines or head.count("\r") != lines or "\0" in head:
         raise SendFailed("a header holds a line break or NUL")

@@ -6,7 +6,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from dispatch.client import Client, SendFailed
-from dispatch.sink import Answer, Event, Outcome, Result, Target, sinks
+from dispatch.redaction import redacted
+from dispatch.shape import BadShapeError
+from dispatch.sink import Answer, Event, Outcome, Request, Result, Sink, Target, sinks
 from store.clock import Clock, monotonic
 from store.matching import Subscription
 from store.vault import Vault, VaultError
@@ -50,10 +52,23 @@ class Sender:
         except VaultError as error:
             return Outcome(Result.RETRY, str(error)), None
         try:
-            answer = await self._client.post(sink.render(event, target, self._clock()))
+            request = sink.render(event, target, self._clock())
+            outcome, answer = await self._exchange(sink, request)
+        except BadShapeError as error:
+            return Outcome(Result.RETRY, str(error)), None
         except SendFailed as failure:
             return Outcome(Result.RETRY, failure.reason), None
         answer = _without_secrets(answer, target)
+        if sink.service is not None:
+            return redacted(outcome, answer, target.url, sink.service)
+        return outcome, answer
+
+    async def _exchange(self, sink: Sink, request: Request) -> tuple[Outcome, Answer]:
+        answer = await self._client.post(request)
+        outcome = sink.judge(answer, self._clock())
+        if not outcome.unfit or request.instead is None:
+            return outcome, answer
+        answer = await self._client.post(request.instead, spent=answer.seconds)
         return sink.judge(answer, self._clock()), answer
 
     def _target(self, subscription: Subscription) -> Target:
@@ -65,19 +80,24 @@ class Sender:
             self._opened[key] = self._open(subscription)
         target = self._opened[key]
         if len(target.secrets) > 1 and self._overlap_is_over(subscription):
-            return Target(target.subscription_id, target.url, target.secrets[:1], target.headers)
+            return replace(target, secrets=target.secrets[:1])
         return target
 
     def _open(self, subscription: Subscription) -> Target:
         secrets = [self._vault.open(subscription.secret_locked)]
         if subscription.old_secret_locked:
             secrets.append(self._vault.open(subscription.old_secret_locked))
-        headers = subscription.headers_locked
+        headers, url = subscription.headers_locked, subscription.url_locked
+        service_secret = subscription.service_secret_locked
         return Target(
             subscription_id=subscription.id,
-            url=subscription.url,
+            url=self._vault.open(url) if url else subscription.url,
             secrets=tuple(secrets),
             headers=self._vault.open(headers) if headers else {},
+            language=subscription.language,
+            service_secret=self._vault.open(service_secret) if service_secret else None,
+            shape=subscription.shape,
+            method=subscription.method or "POST",
         )
 
     def _overlap_is_over(self, subscription: Subscription) -> bool:

@@ -15,10 +15,15 @@ from enum import StrEnum
 from functools import cache
 from typing import Protocol
 
+from dispatch.service import Service
+
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """An event as it leaves: body is the exact JSON that was stored when it was recorded."""
+    """An event as it leaves: body is the exact JSON that was stored when it was recorded.
+
+    attempt: which try this is, from 1; a replay begins anew.
+    """
 
     id: str
     type: str
@@ -26,28 +31,36 @@ class Event:
     subject: str  # task_…
     time: datetime
     body: bytes
+    attempt: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
     """Where an event goes: the parts of a subscription that a sink may use, secrets in clear.
 
-    secrets: the signing secrets, newest first; two during a rotation.
+    secrets: the signing secrets, newest first; two during a rotation. language: of what people
+    read. service_secret: what a chat service wants messages signed with.
     """
 
     subscription_id: str
     url: str
     secrets: tuple[str, ...]
     headers: Mapping[str, str]
+    language: str = "en"
+    service_secret: str | None = None
+    shape: str | None = None
+    method: str = "POST"
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One HTTP POST, ready to send."""
+    """One HTTP request, ready to send. instead: what to send when the receiver cannot take it."""
 
     url: str
     headers: Mapping[str, str]
     body: bytes
+    instead: Request | None = None
+    method: str = "POST"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,20 +83,32 @@ class Result(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The verdict on one attempt. retry_after: the least wait the receiver asked for."""
+    """The verdict on one attempt. retry_after: the least wait the receiver asked for.
+
+    unfit: the receiver cannot take this request; what it has `instead` may do at once.
+    """
 
     result: Result
     reason: str = ""
     retry_after: timedelta | None = None
+    unfit: bool = False
 
 
 class Sink(Protocol):
-    """One format. Both methods are pure."""
+    """One format. Both methods are pure. service: the one it is for; None takes any URL."""
 
     name: str
 
+    @property
+    def service(self) -> Service | None: ...
+
     def render(self, event: Event, target: Target, now: datetime) -> Request:
-        """The request to send. The same event makes the same body on every attempt."""
+        """The request to send. The same event makes the same body on every attempt.
+
+        Two things may differ: a service's own signature in it, and a plainer message where
+        earlier attempts with a fuller one failed. Raises BadShapeError when the target's shape
+        makes nothing of it.
+        """
 
     def judge(self, answer: Answer, now: datetime) -> Outcome:
         """What the receiver's answer means."""

@@ -144,6 +144,7 @@ class Worker:
             delivered=delivered,
             retry_in=retry_in,
             refused=outcome.reason if refused else None,
+            pause=outcome.retry_after,
         )
 
 
@@ -175,4 +176,5 @@ def _event(delivery: Delivery) -> Event:
         subject=delivery.subject,
         time=delivery.event_time,
         body=delivery.body,
+        attempt=delivery.failures + 1,
     )

@@ -16,6 +16,7 @@ from pydantic import (
 )
 
 from receiver.body import dump_json
+from store.conditions import parse
 from store.events import EVENT_TYPES, Kind, Source, Status, rfc3339
 from store.keys import Scope
 from store.text import clean_json
@@ -236,13 +237,23 @@ def _known_types(types: list[str] | None) -> list[str] | None:
     return types
 
 
+def _readable(wish: dict[str, Any]) -> dict[str, Any]:
+    parse(wish)
+    return wish
+
+
 Types = Annotated[list[str], Field(min_length=1, max_length=20), AfterValidator(_known_types)]
 Providers = Annotated[list[ProviderName], Field(min_length=1, max_length=50)]
 Url = Annotated[str, Field(min_length=1, max_length=2048)]
 Headers = dict[str, str]
+Filter = Annotated[dict[str, Any], AfterValidator(_readable)]
+Shape = Annotated[Text, Field(min_length=1, max_length=2000)]
+Method = Literal["POST", "PUT", "PATCH"]
 Description = Annotated[Text, Field(max_length=500)]
 InFlight = Annotated[int, Field(ge=1, le=1000)]
 Rate = Annotated[float, Field(gt=0.001, le=10_000)]
+Language = Literal["en", "zh"]
+ServiceSecret = Annotated[Text, Field(min_length=1, max_length=200)]
 
 
 _SHOWN_OF_SUBSCRIPTIONS = frozenset(
@@ -251,13 +262,20 @@ _SHOWN_OF_SUBSCRIPTIONS = frozenset(
 
 
 class SubscriptionInput(Input):
+    """service_secret is what a Feishu, Lark or DingTalk robot wants its messages signed with."""
+
     shown_in_audit = _SHOWN_OF_SUBSCRIPTIONS
 
     url: Url
     types: Types | None = None
     providers: Providers | None = None
     metadata: Metadata | None = None
+    filter: Filter | None = None
     format: str = "webhook"
+    language: Language = "en"
+    service_secret: ServiceSecret | None = None
+    shape: Shape | None = None
+    method: Method | None = None
     headers: Headers | None = None
     description: Description | None = None
     max_in_flight: InFlight | None = None
@@ -266,7 +284,10 @@ class SubscriptionInput(Input):
 
 
 class SubscriptionPatch(Input):
-    """Fields that are left out stay; null takes a condition or a limit away."""
+    """Fields that are left out stay; null takes a condition or a limit away.
+
+    A chat format's own pace stands in for a limit that was taken away.
+    """
 
     shown_in_audit = _SHOWN_OF_SUBSCRIPTIONS
 
@@ -274,7 +295,12 @@ class SubscriptionPatch(Input):
     types: Types | None = None
     providers: Providers | None = None
     metadata: Metadata | None = None
+    filter: Filter | None = None
     format: str | None = None
+    language: Language | None = None
+    service_secret: ServiceSecret | None = None
+    shape: Shape | None = None
+    method: Method | None = None
     headers: Headers | None = None
     description: Description | None = None
     max_in_flight: InFlight | None = None
@@ -283,14 +309,22 @@ class SubscriptionPatch(Input):
 
 
 class SubscriptionView(BaseModel):
-    """headers shows the names alone: their values may be secrets."""
+    """headers shows the names alone: their values may be secrets.
+
+    So may a chat's URL, which shows its host, and service_secret, of which ••• says that it is set.
+    """
 
     id: str
     url: str
     types: list[str] | None
     providers: list[str] | None
     metadata: dict[str, Any] | None
+    filter: dict[str, Any] | None
     format: str
+    language: str
+    service_secret: str | None
+    shape: str | None
+    method: str
     headers: dict[str, str]
     description: str | None
     max_in_flight: int | None

@@ -44,6 +44,7 @@ class Finished:
     """A try is over. retry_in: the wait before the next one; None with `delivered` False buries it.
 
     refused: the receiver wants nothing more, so its subscription is disabled with this reason.
+    pause: how long it asked to be left alone; one with a rate gets nothing else meanwhile.
     """
 
     delivery: Delivery
@@ -51,6 +52,7 @@ class Finished:
     delivered: bool
     retry_in: timedelta | None = None
     refused: str | None = None
+    pause: timedelta | None = None
 
 
 def _finish(tx: Tx, items: Sequence[Finished]) -> list[None]:
@@ -60,6 +62,7 @@ def _finish(tx: Tx, items: Sequence[Finished]) -> list[None]:
     buried = [item for item in items if not item.delivered and item.retry_in is None]
     announce_dead(tx, [i.delivery.id for i in buried if i.delivery.id in held and not i.refused])
     _watch_health(tx, items)
+    _pause(tx, items)
     behind = tx.outlet.behind if tx.outlet else None
     if behind is None or any(item.delivery.subscription.id in behind for item in items):
         # a place in flight is free, and the next of the same task may go
@@ -153,6 +156,20 @@ def _watch_health(tx: Tx, items: Sequence[Finished]) -> None:
             disable(tx, known, f"nothing but failures for {days} days: {item.attempt.error}")
 
 
+def _pause(tx: Tx, items: Sequence[Finished]) -> None:
+    """Let the next turn of who asked for a pause come up when it is over."""
+    for item in items:
+        if item.pause is None or item.delivery.subscription.rate_per_second is None:
+            continue
+        until, turn = tx.now + item.pause, subscriptions.c.next_send_at
+        tx.connection.execute(
+            subscriptions.update()
+            .where(subscriptions.c.id == item.delivery.subscription.id)
+            .where(turn.is_(None) | (turn < until))
+            .values(next_send_at=until)
+        )
+
+
 def _set_failing_since(tx: Tx, subscription_id: str, since: datetime | None) -> None:
     tx.connection.execute(
         subscriptions.update()
@@ -189,7 +206,9 @@ def announce_dead(tx: Tx, ids: Iterable[str]) -> None:
         event_rows.append(event)
         delivery_rows.extend(
             delivery_row(event, subscription.id, tx.now)
-            for subscription in interested(tx.subscriptions, "delivery.dead", None, {})
+            for subscription in interested(
+                tx.subscriptions, "delivery.dead", None, {}, event["body"]
+            )
         )
     insert_events(tx, event_rows, delivery_rows)
 
@@ -247,7 +266,7 @@ def _replay_one(tx: Tx, item: Replay) -> list[str] | StoreError:
         return NotFoundError(f"no event {item.event_id}")
     if item.subscription_id is None:
         metadata = json.loads(event.body)["data"].get("task", {}).get("metadata", {})
-        chosen = interested(tx.subscriptions, event.type, event.provider, metadata)
+        chosen = interested(tx.subscriptions, event.type, event.provider, metadata, event.body)
     elif item.subscription_id in tx.subscriptions:
         chosen = [tx.subscriptions[item.subscription_id]]
     else:

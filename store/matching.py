@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection, Row, select
 
+from store.conditions import BadFilterError, Condition, parse
 from store.damaged import what_can_be_read
 from store.database import unreadable
 from store.events import Interest, wants
@@ -25,12 +27,19 @@ DEFAULT_MAX_IN_FLIGHT = 32
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """A URL that wants events. secret and headers are locked (store/vault.py)."""
+    """A URL that wants events. secrets and headers are locked (store/vault.py).
+
+    url is as it is shown; url_locked, where there is one, is the whole of it.
+    """
 
     id: str
     url: str
     format: str
     interest: Interest
+    filter: Mapping[str, Any] | None
+    shape: str | None
+    method: str | None
+    condition: Condition | None = field(compare=False, repr=False)
     description: str | None
     header_names: tuple[str, ...]
     headers_locked: str | None
@@ -45,6 +54,9 @@ class Subscription:
     created_at: datetime
     updated_at: datetime
     deleted_at: datetime | None
+    url_locked: str | None = None
+    service_secret_locked: str | None = None
+    language: str = "en"
 
     @property
     def places(self) -> int:
@@ -68,6 +80,10 @@ def subscription_from_row(row: Row[Any]) -> Subscription:
             providers=_tuple(values["providers"]),
             metadata=values["metadata"],
         ),
+        filter=values["filter"],
+        shape=values["shape"],
+        method=values["method"],
+        condition=_condition(values["filter"]),
         description=values["description"],
         header_names=tuple(values["header_names"]),
         headers_locked=values["headers_locked"],
@@ -82,7 +98,20 @@ def subscription_from_row(row: Row[Any]) -> Subscription:
         created_at=values["created_at"],
         updated_at=values["updated_at"],
         deleted_at=values["deleted_at"],
+        url_locked=values["url_locked"],
+        service_secret_locked=values["service_secret_locked"],
+        language=values["language"],
     )
+
+
+def _condition(wish: object) -> Condition | None:
+    """A filter that cannot be read (a newer version's, a damaged row) wants nothing."""
+    if wish is None:
+        return None
+    try:
+        return parse(wish)
+    except BadFilterError:
+        return lambda _event: False
 
 
 def _tuple(values: list[str] | None) -> tuple[str, ...] | None:
@@ -135,10 +164,15 @@ def interested(
     event_type: str,
     provider: str | None,
     metadata: Mapping[str, Any],
+    body: bytes,
 ) -> list[Subscription]:
-    """The active subscriptions that want an event."""
-    return [
+    """The active subscriptions that want an event. body: read once, and only for a filter."""
+    wanting = [
         subscription
         for subscription in known.values()
         if subscription.active and wants(subscription.interest, event_type, provider, metadata)
     ]
+    if all(subscription.condition is None for subscription in wanting):
+        return wanting
+    event = json.loads(body)
+    return [s for s in wanting if s.condition is None or s.condition(event)]

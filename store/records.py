@@ -232,7 +232,7 @@ class _Written:
         event = task_event_row(change, task, self._tx.now)
         self._events.append(event)
         for subscription in interested(
-            self._tx.subscriptions, event["type"], task.provider, task.metadata
+            self._tx.subscriptions, event["type"], task.provider, task.metadata, event["body"]
         ):
             self._deliveries.append(delivery_row(event, subscription.id, self._tx.now))
         return str(event["id"])

@@ -20,7 +20,10 @@ from store.writer import Operation, Tx
 
 @dataclass(frozen=True, slots=True)
 class NewSubscription:
-    """What a subscription starts with. Secrets come locked (store/vault.py)."""
+    """What a subscription starts with. Secrets come locked (store/vault.py).
+
+    url: as it may be shown; url_locked: the whole of it, where it is a secret.
+    """
 
     url: str
     format: str
@@ -28,12 +31,18 @@ class NewSubscription:
     types: tuple[str, ...] | None = None
     providers: tuple[str, ...] | None = None
     metadata: Mapping[str, Any] | None = None
+    filter: Mapping[str, Any] | None = None
+    shape: str | None = None
+    method: str | None = None
     description: str | None = None
     headers_locked: str | None = None
     header_names: tuple[str, ...] = ()
     max_in_flight: int | None = None
     rate_per_second: float | None = None
     active: bool = True
+    url_locked: str | None = None
+    service_secret_locked: str | None = None
+    language: str = "en"
 
 
 def _create(tx: Tx, items: Sequence[NewSubscription]) -> list[Subscription]:
@@ -53,10 +62,16 @@ def _row(item: NewSubscription, subscription_id: str, now: datetime) -> dict[str
     return {
         "id": subscription_id,
         "url": item.url,
+        "url_locked": item.url_locked,
         "format": item.format,
+        "language": item.language,
+        "service_secret_locked": item.service_secret_locked,
         "types": item.types,
         "providers": item.providers,
         "metadata": item.metadata,
+        "filter": item.filter,
+        "shape": item.shape,
+        "method": item.method,
         "description": item.description,
         "headers_locked": item.headers_locked,
         "header_names": item.header_names,
@@ -172,6 +187,8 @@ _LOCKED = {
     "secret_locked": "secret",
     "old_secret_locked": "old secret",
     "headers_locked": "headers",
+    "url_locked": "URL",
+    "service_secret_locked": "service secret",
 }
 
 
@@ -210,7 +227,7 @@ def disable(tx: Tx, subscription: Subscription, reason: str) -> None:
     event = event_row("subscription.disabled", data, tx.now, subject=subscription.id)
     rows = [
         delivery_row(event, other.id, tx.now)
-        for other in interested(tx.subscriptions, "subscription.disabled", None, {})
+        for other in interested(tx.subscriptions, "subscription.disabled", None, {}, event["body"])
     ]
     insert_events(tx, [event], rows)
 

@@ -184,11 +184,17 @@ class SubscriptionRow(Base, table=True):
     __tablename__ = "subscriptions"
 
     id: str = Field(primary_key=True, max_length=40)
-    url: str = Field(sa_type=Text)
+    url: str = Field(sa_type=Text)  # as it is shown: masked where url_locked has it whole
+    url_locked: str | None = Field(default=None, sa_type=Text)
     format: str = Field(max_length=40)
+    language: str = Field(default="en", max_length=8, sa_column_kwargs={"server_default": "en"})
+    service_secret_locked: str | None = Field(default=None, sa_type=Text)
     types: Any = Field(default=None, sa_type=JsonText, nullable=True)
     providers: Any = Field(default=None, sa_type=JsonText, nullable=True)
     meta: Any = Field(default=None, sa_column=Column("metadata", JsonText, nullable=True))
+    filter: Any = Field(default=None, sa_type=JsonText, nullable=True)
+    shape: str | None = Field(default=None, sa_type=Text)
+    method: str | None = Field(default=None, max_length=5)
     description: str | None = Field(default=None, sa_type=Text)
     headers_locked: str | None = Field(default=None, sa_type=Text)
     header_names: Any = Field(sa_type=JsonText)

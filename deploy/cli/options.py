@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -24,6 +25,17 @@ def number(text: str) -> float:
     if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text) or float(text) == 0:
         raise typer.BadParameter(f"{text!r} is not a number above 0")
     return float(text)
+
+
+def json_object(text: str) -> dict[str, Any]:
+    """A JSON object. Raises typer.BadParameter."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise typer.BadParameter('it is not a JSON object like {"data.task.model": "…"}')
+    return value
 
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")]

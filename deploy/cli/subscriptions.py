@@ -10,7 +10,17 @@ import typer
 from deploy.cli import output
 from deploy.cli.frame import surroundings
 from deploy.cli.lists import show_list
-from deploy.cli.options import Json, Limit, Meta, count, headers, number, pairs, words
+from deploy.cli.options import (
+    Json,
+    Limit,
+    Meta,
+    count,
+    headers,
+    json_object,
+    number,
+    pairs,
+    words,
+)
 from deploy.cli.output import Column
 
 
@@ -19,6 +29,9 @@ def register(app: typer.Typer) -> None:
         epilog="Example: taskbell subscribe https://example.com/hook --type task.succeeded"
     )(subscribe)
     app.command(epilog="Example: taskbell subscriptions --json")(subscriptions)
+
+
+_SIGNED = (None, "webhook", "cloudevents")  # chats have no use for our signature
 
 
 def subscribe(
@@ -33,9 +46,31 @@ def subscribe(
         typer.Option("--provider", help="Only of these. Several times or with commas."),
     ] = None,
     format_: Annotated[
-        str | None, typer.Option("--format", help="webhook (the default), cloudevents, …")
+        str | None,
+        typer.Option(
+            "--format",
+            help="webhook (the default), cloudevents; slack, discord, feishu, lark, dingtalk, wecom,"
+            " telegram, teams.",
+        ),
+    ] = None,
+    language: Annotated[
+        str | None, typer.Option(help="Of chat messages: en (the default), zh.")
+    ] = None,
+    service_secret: Annotated[
+        str | None,
+        typer.Option(help="What a Feishu, Lark or DingTalk robot wants messages signed with."),
     ] = None,
     meta: Meta = None,
+    filter_: Annotated[
+        dict[str, Any] | None,
+        typer.Option(
+            "--filter", parser=json_object, metavar="JSON", help='{"data.task.model": "…"}'
+        ),
+    ] = None,
+    shape: Annotated[
+        str | None, typer.Option(metavar="JMESPATH", help="What makes the body of an event.")
+    ] = None,
+    method: Annotated[str | None, typer.Option(help="POST (the default), PUT or PATCH.")] = None,
     header: Annotated[
         list[str] | None,
         typer.Option(metavar="'NAME: VALUE'", help="Send this header too. May be repeated."),
@@ -56,7 +91,12 @@ def subscribe(
         "types": words(types),
         "providers": words(providers),
         "format": format_,
+        "language": language,
+        "service_secret": service_secret,
         "metadata": pairs("--meta", meta),
+        "filter": filter_,
+        "shape": shape,
+        "method": method,
         "headers": headers("--header", header),
         "description": description,
         "max_in_flight": max_in_flight,
@@ -68,8 +108,10 @@ def subscribe(
         output.json_line(made)
     else:
         output.result(f"id {made.get('id')}")
-        output.result(f"secret {made.get('secret')}")
-    output.message("the secret is shown once: keep it now")
+        if format_ in _SIGNED:
+            output.result(f"secret {made.get('secret')}")
+    if format_ in _SIGNED:
+        output.message("the secret is shown once: keep it now")
 
 
 def subscriptions(context: typer.Context, limit: Limit = 50, as_json: Json = False) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from operator import attrgetter
 from typing import Any, Protocol
 
+from receiver.api.destination import DestinationRules, Destinations
 from receiver.endpoint import Call, Endpoint, Reply
 from receiver.models import (
     ListQuery,
@@ -30,10 +31,8 @@ SECRET_OVERLAP = timedelta(hours=24)
 """How long the old secret signs beside the new one after a rotation."""
 
 
-class Rules(Protocol):
-    """What dispatch decides about a subscription; the app joins the two (deploy/app.py)."""
-
-    formats: Collection[str]
+class Rules(DestinationRules, Protocol):
+    """What dispatch decides about a subscription; the app joins the two (deploy/rules.py)."""
 
     def new_secret(self) -> str:
         """A fresh whsec_… signing secret."""
@@ -41,8 +40,8 @@ class Rules(Protocol):
     def check_headers(self, headers: dict[str, str]) -> dict[str, str]:
         """The headers as they may be sent. Raises ValueError with the rule."""
 
-    async def check_url(self, url: str) -> None:
-        """Whether deliveries may go there. Raises ValueError with the reason."""
+    def check_shape(self, format_name: str, shape: str) -> None:
+        """Whether it makes a body of a sample event. Raises ValueError with the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,24 +130,26 @@ class SubscriptionApi:
 
     async def create(self, call: Call) -> Reply:
         wish = call.body(SubscriptionInput)
-        await self._check(wish.url, wish.format)
+        destination = await self._destinations.made(wish)
+        self._check_shape(wish.format, wish.shape)
         headers = self._headers(wish.headers or {})
         secret = self.rules.new_secret()
         made = await call.write(
             self.store,
             subscriptions.create,
             subscriptions.NewSubscription(
-                url=wish.url,
-                format=wish.format,
+                **destination,
+                language=wish.language,
                 secret_locked=self.vault.lock(secret),
                 types=_tuple(wish.types),
                 providers=_tuple(wish.providers),
                 metadata=wish.metadata,
+                filter=wish.filter,
+                shape=wish.shape,
+                method=wish.method,
                 description=wish.description,
                 headers_locked=self.vault.lock(headers) if headers else None,
                 header_names=tuple(headers),
-                max_in_flight=wish.max_in_flight,
-                rate_per_second=wish.rate_per_second,
                 active=wish.active,
             ),
             changed=attrgetter("id"),
@@ -171,11 +172,14 @@ class SubscriptionApi:
         known = await self._subscription(call)
         wish = call.body(SubscriptionPatch)
         values: dict[str, Any] = wish.model_dump(exclude_unset=True)
-        for name in ("url", "format", "active"):
+        for name in ("url", "format", "language", "active"):
             if name in values and values[name] is None:
                 raise Problem(422, f"field {name!r} cannot be null")
-        if "url" in values or "format" in values:
-            await self._check(wish.url or known.url, wish.format or known.format)
+        values.pop("service_secret", None)
+        values |= await self._destinations.moved(known, wish)
+        if "shape" in values or "format" in values:
+            shape = values.get("shape", known.shape)
+            self._check_shape(wish.format or known.format, shape)
         if "headers" in values:
             headers = self._headers(values.pop("headers") or {})
             values["headers_locked"] = self.vault.lock(headers) if headers else None
@@ -205,14 +209,17 @@ class SubscriptionApi:
         rotated = await call.write(self.store, subscriptions.rotate, rotation)
         return Reply(200, _with_secret(rotated, secret))
 
-    async def _check(self, url: str, format_name: str) -> None:
-        if format_name not in self.rules.formats:
-            known = ", ".join(sorted(self.rules.formats))
-            raise Problem(422, f"field 'format': there are {known}")
+    @property
+    def _destinations(self) -> Destinations:
+        return Destinations(self.rules, self.vault)
+
+    def _check_shape(self, format_name: str, shape: str | None) -> None:
+        if shape is None:
+            return
         try:
-            await self.rules.check_url(url)
+            self.rules.check_shape(format_name, shape)
         except ValueError as error:
-            raise Problem(422, f"field 'url': {error}") from None
+            raise Problem(422, f"field 'shape': {error}") from None
 
     def _headers(self, headers: dict[str, str]) -> dict[str, str]:
         try:
@@ -239,7 +246,12 @@ def _fields(known: Subscription) -> dict[str, Any]:
         "types": list(interest.types) if interest.types is not None else None,
         "providers": list(interest.providers) if interest.providers is not None else None,
         "metadata": interest.metadata,
+        "filter": known.filter,
         "format": known.format,
+        "language": known.language,
+        "service_secret": "•••" if known.service_secret_locked else None,
+        "shape": known.shape,
+        "method": known.method or "POST",
         "headers": dict.fromkeys(known.header_names, "•••"),
         "description": known.description,
         "max_in_flight": known.max_in_flight,

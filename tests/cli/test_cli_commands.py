@@ -133,7 +133,7 @@ def test_subscribe_sends_what_was_said_and_shows_the_secret() -> None:
         server, "subscribe", "https://a.test/hook", "--type", "task.succeeded,task.failed",
         "--type", "delivery.dead", "--provider", "minimax", "--format", "cloudevents",
         "--meta", "customer=42", "--header", "Authorization: Bearer x:y", "--description", "mine",
-        "--max-in-flight", "5", "--rate", "2.5",
+        "--max-in-flight", "5", "--rate", "2.5", "--language", "zh", "--service-secret", "s",
     )  # fmt: skip
 
     assert (result.exit_code, result.stdout) == (0, "id sub_1\nsecret whsec_abc\n")
@@ -148,7 +148,18 @@ def test_subscribe_sends_what_was_said_and_shows_the_secret() -> None:
         "description": "mine",
         "max_in_flight": 5,
         "rate_per_second": 2.5,
+        "language": "zh",
+        "service_secret": "s",
     }
+
+
+def test_subscribe_shows_no_secret_that_a_chat_has_no_use_for() -> None:
+    made = {"id": "sub_1", "secret": "whsec_abc", "url": "https://hooks.slack.com/…"}
+    server = FakeServer({"POST /v1/subscriptions": (201, made)})
+
+    result = run(server, "subscribe", "https://hooks.slack.com/services/T/B/x", "--format", "slack")
+
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "id sub_1\n", "")
 
 
 def test_subscribe_alone_leaves_the_rest_to_the_server() -> None:

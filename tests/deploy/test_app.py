@@ -8,7 +8,8 @@ from urllib.parse import quote
 
 import pytest
 
-from deploy.app import SubscriptionRules, sample_event
+from deploy.app import sample_event
+from deploy.rules import SubscriptionRules
 from dispatch.guard import Guard, NoSuchHost, Resolve
 from receiver.models import TaskView
 from store.clock import ManualClock
@@ -206,7 +207,7 @@ def resolver(*addresses: str) -> Resolve:
 async def test_a_subscribers_name_may_get_its_address_later() -> None:
     rules = SubscriptionRules(Guard(resolve=resolver()))
 
-    await rules.check_url("https://not-yet.example.com/hook")
+    await rules.check_url("https://not-yet.example.com/hook", "webhook")
 
 
 @pytest.mark.parametrize(
@@ -216,7 +217,7 @@ async def test_a_subscribers_name_may_not_lead_inside(addresses: tuple[str, ...]
     rules = SubscriptionRules(Guard(resolve=resolver(*addresses)))
 
     with pytest.raises(ValueError, match="not a public address"):
-        await rules.check_url("https://rebinding.example.com/hook")
+        await rules.check_url("https://rebinding.example.com/hook", "webhook")
 
 
 def test_secrets_of_subscriptions_have_256_random_bits() -> None:

@@ -795,6 +795,12 @@ async def test_waiting_for_a_place_is_part_of_the_attempt() -> None:
     assert server.connections == 1
 
 
+async def test_what_an_attempt_has_spent_is_gone() -> None:
+    async with serving(_silence) as server, client(timeout=timedelta(seconds=30)) as sender:
+        with pytest.raises(SendFailed, match="timed out after 30 s"):
+            await sender.post(request(server.port), spent=29.9)
+
+
 async def test_the_next_address_is_tried_when_one_refuses() -> None:
     guard = Guard(allow=LOOPBACK, resolve=names(["127.0.0.2", "127.0.0.1"]))
 

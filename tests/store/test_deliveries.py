@@ -51,6 +51,9 @@ class Outcomes:
     def failed(self, delivery: Delivery, retry_in: timedelta | None = RETRY_IN) -> None:
         self._finish(delivery, "retry", 500, error="status 500", retry_in=retry_in)
 
+    def limited(self, delivery: Delivery, pause: timedelta) -> None:
+        self._finish(delivery, "retry", 429, error="status 429", retry_in=pause, pause=pause)
+
     def buried(self, delivery: Delivery) -> None:
         self.failed(delivery, None)
 
@@ -67,6 +70,7 @@ class Outcomes:
         error: str | None = None,
         retry_in: timedelta | None = None,
         refused: str | None = None,
+        pause: timedelta | None = None,
     ) -> None:
         attempt = Attempt(
             started_at=self._clock(),
@@ -76,7 +80,7 @@ class Outcomes:
             error=error,
             answer=b"the answer",
         )
-        done = Finished(delivery, attempt, delivered, retry_in, refused)
+        done = Finished(delivery, attempt, delivered, retry_in, refused, pause)
         self._store.write_now(finish, done)
 
 
@@ -567,6 +571,22 @@ class TestListing:
 
     def test_an_unknown_delivery_is_none(self, store: Store) -> None:
         assert store.read_now(get_delivery, "dlv_unknown") is None
+
+
+@pytest.mark.parametrize(("rate", "meanwhile"), [(1.0, 0), (None, 1)], ids=["paced", "not paced"])
+def test_who_has_a_rate_and_asks_for_a_pause_is_left_alone(
+    store: Store, clock: ManualClock, outcomes: Outcomes, rate: float | None, meanwhile: int
+) -> None:
+    subscribe(store, rate_per_second=rate)
+    tell(store, push("t1"))
+    outcomes.limited(claimed(store), timedelta(minutes=10))
+    tell(store, push("t2"))
+
+    clock.advance(seconds=599)
+    assert len(catch(store).deliveries) == meanwhile
+
+    clock.advance(seconds=1)
+    assert len(catch(store).deliveries) == 1
 
 
 async def test_a_batch_of_outcomes_is_written_together(store: Store, clock: ManualClock) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import bindparam, text
 
 from store.clock import ManualClock
 from store.errors import NotFoundError
@@ -23,6 +25,7 @@ from store.subscriptions import (
     rotate,
 )
 from store.tables import counters, subscriptions
+from store.writer import Operation, Tx
 from tests.making import rows, subscribe
 
 
@@ -43,6 +46,9 @@ def test_a_subscription_is_kept_as_it_was_made(store: Store, clock: ManualClock)
         header_names=("x-a", "x-b"),
         max_in_flight=3,
         rate_per_second=0.5,
+        url_locked="locked url",
+        service_secret_locked="locked service secret",
+        language="zh",
     )
 
     made = store.write_now(create, new)
@@ -54,6 +60,8 @@ def test_a_subscription_is_kept_as_it_was_made(store: Store, clock: ManualClock)
     )
     assert (made.url, made.format, made.description) == (new.url, "cloudevents", "orders\u2028")
     assert (made.secret_locked, made.headers_locked) == ("locked secret", "locked headers")
+    assert (made.url_locked, made.service_secret_locked) == ("locked url", "locked service secret")
+    assert made.language == "zh"
     assert made.header_names == ("x-a", "x-b")
     assert (made.max_in_flight, made.rate_per_second, made.active) == (3, 0.5, True)
     assert made.created_at == made.updated_at == clock()
@@ -143,3 +151,31 @@ def test_pages_hold_every_subscription_once_newest_first(store: Store, limit: in
         seen += [subscription.id for subscription in page]
 
     assert seen == made[::-1]
+
+
+def test_an_older_version_may_still_subscribe(store: Store, clock: ManualClock) -> None:
+    """One whose inserts know nothing of migration 0005."""
+    known = ("id", "url", "format", "header_names", "secret_locked", "active")
+    times = ("created_at", "updated_at")
+    values = dict.fromkeys(times, clock()) | {
+        "id": "sub_old",
+        "url": "https://a.example/hook",
+        "format": "webhook",
+        "header_names": [],
+        "secret_locked": "locked",
+        "active": True,
+    }
+
+    def insert(tx: Tx, items: Sequence[None]) -> list[None]:
+        names = ", ".join((*known, *times))
+        slots = ", ".join(f":{name}" for name in (*known, *times))
+        types = [bindparam(name, type_=subscriptions.c[name].type) for name in (*known, *times)]
+        statement = text(f"INSERT INTO subscriptions ({names}) VALUES ({slots})")
+        tx.connection.execute(statement.bindparams(*types), values)
+        return list(items)
+
+    store.write_now(Operation("old insert", insert), None)
+
+    made = store.read_now(get_subscription, "sub_old")
+    assert made is not None
+    assert (made.language, made.url_locked, made.service_secret_locked) == ("en", None, None)
