@@ -67,7 +67,7 @@ def _first_line(error: Exception) -> str:
     return str(error).split("\n", 1)[0][:200]
 
 
-class _Bounded(TreeInterpreter):  # type: ignore[misc]
+class _Bounded(TreeInterpreter):
     """An evaluation that ends soon."""
 
     def __init__(self) -> None:

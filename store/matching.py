@@ -36,10 +36,6 @@ class Subscription:
     url: str
     format: str
     interest: Interest
-    filter: Mapping[str, Any] | None
-    shape: str | None
-    method: str | None
-    condition: Condition | None = field(compare=False, repr=False)
     description: str | None
     header_names: tuple[str, ...]
     headers_locked: str | None
@@ -57,6 +53,10 @@ class Subscription:
     url_locked: str | None = None
     service_secret_locked: str | None = None
     language: str = "en"
+    filter: Mapping[str, Any] | None = None
+    condition: Condition | None = field(default=None, compare=False, repr=False)
+    shape: str | None = None
+    method: str | None = None
 
     @property
     def places(self) -> int:

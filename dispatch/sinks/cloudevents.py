@@ -28,7 +28,7 @@ class CloudEvents:
             "content-type": "application/cloudevents+json",
             **signed_headers(target.secrets, event.id, int(now.timestamp()), body),
         }
-        return Request(target.url, with_custom(ours, target.headers), body, target.method)
+        return Request(target.url, with_custom(ours, target.headers), body, method=target.method)
 
     def judge(self, answer: Answer, now: datetime) -> Outcome:
         return judge_http(answer, now)

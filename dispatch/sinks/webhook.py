@@ -34,7 +34,7 @@ class Webhook:
         }
         if event.subject:  # CloudEvents has no empty subject
             ours["ce-subject"] = event.subject
-        return Request(target.url, with_custom(ours, target.headers), body, target.method)
+        return Request(target.url, with_custom(ours, target.headers), body, method=target.method)
 
     def judge(self, answer: Answer, now: datetime) -> Outcome:
         return judge_http(answer, now)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -9,8 +8,6 @@ from urllib.parse import quote
 import pytest
 
 from deploy.app import sample_event
-from deploy.rules import SubscriptionRules
-from dispatch.guard import Guard, NoSuchHost, Resolve
 from receiver.models import TaskView
 from store.clock import ManualClock
 from store.errors import StoreError
@@ -193,41 +190,6 @@ async def test_a_database_that_is_away_stops_neither_the_start_nor_the_end(
 
     problem(answer, 503)
     assert int(answer.headers["retry-after"]) > 0
-
-
-def resolver(*addresses: str) -> Resolve:
-    async def resolve(host: str) -> list[str]:
-        if not addresses:
-            raise NoSuchHost(f"no such host: {host}")
-        return list(addresses)
-
-    return resolve
-
-
-async def test_a_subscribers_name_may_get_its_address_later() -> None:
-    rules = SubscriptionRules(Guard(resolve=resolver()))
-
-    await rules.check_url("https://not-yet.example.com/hook", "webhook")
-
-
-@pytest.mark.parametrize(
-    "addresses", [("127.0.0.1",), ("93.184.216.34", "10.0.0.1"), ("::ffff:169.254.169.254",)]
-)
-async def test_a_subscribers_name_may_not_lead_inside(addresses: tuple[str, ...]) -> None:
-    rules = SubscriptionRules(Guard(resolve=resolver(*addresses)))
-
-    with pytest.raises(ValueError, match="not a public address"):
-        await rules.check_url("https://rebinding.example.com/hook", "webhook")
-
-
-def test_secrets_of_subscriptions_have_256_random_bits() -> None:
-    rules = SubscriptionRules(Guard())
-
-    secrets = {rules.new_secret() for _ in range(10)}
-
-    assert len(secrets) == 10
-    for secret in secrets:
-        assert len(base64.b64decode(secret.removeprefix("whsec_"), validate=True)) == 32
 
 
 def test_a_sample_event_is_what_it_says(clock: ManualClock) -> None:

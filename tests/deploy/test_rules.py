@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import ipaddress
 from collections.abc import Sequence
+from functools import partial
 
 import pytest
 
+from deploy.app import sample_event
 from deploy.rules import SubscriptionRules
-from dispatch.guard import Guard, NoSuchHost
+from dispatch.guard import Guard, NoSuchHost, Resolve
 from dispatch.sink import sinks
+from store.clock import ManualClock
+from tests.conftest import START
 
 PUBLIC, PRIVATE = "93.184.216.34", "10.0.0.7"
 NAMES = {"fake.lan": PRIVATE, "evil.example.com": PUBLIC, "half.example.com": None}
@@ -22,15 +27,19 @@ async def resolve(name: str) -> Sequence[str]:
     return [found]
 
 
+def rules_of(guard: Guard) -> SubscriptionRules:
+    return SubscriptionRules(guard, partial(sample_event, ManualClock(START)))
+
+
 @pytest.fixture
 def rules() -> SubscriptionRules:
-    return SubscriptionRules(Guard(resolve=resolve))
+    return rules_of(Guard(resolve=resolve))
 
 
 @pytest.fixture
 def open_rules() -> SubscriptionRules:
     """For an operator who opened a private network."""
-    return SubscriptionRules(Guard(allow=(ipaddress.ip_network("10.0.0.0/8"),), resolve=resolve))
+    return rules_of(Guard(allow=(ipaddress.ip_network("10.0.0.0/8"),), resolve=resolve))
 
 
 OWN = [
@@ -65,7 +74,7 @@ async def test_a_services_url_is_taken_while_its_name_has_no_address() -> None:
     async def nothing(name: str) -> Sequence[str]:
         raise NoSuchHost(f"no such host: {name}")
 
-    await SubscriptionRules(Guard(resolve=nothing)).check_url(OWN[0][1], "slack")
+    await rules_of(Guard(resolve=nothing)).check_url(OWN[0][1], "slack")
 
 
 STRANGE = [
@@ -128,3 +137,38 @@ async def test_formats_for_any_url_ask_nothing_more(rules: SubscriptionRules) ->
         await rules.check_url("https://half.example.com/x", name)
         with pytest.raises(ValueError, match="not a public address"):
             await rules.check_url("http://127.0.0.1/", name)
+
+
+def resolver(*addresses: str) -> Resolve:
+    async def resolve(host: str) -> list[str]:
+        if not addresses:
+            raise NoSuchHost(f"no such host: {host}")
+        return list(addresses)
+
+    return resolve
+
+
+async def test_a_subscribers_name_may_get_its_address_later() -> None:
+    rules = rules_of(Guard(resolve=resolver()))
+
+    await rules.check_url("https://not-yet.example.com/hook", "webhook")
+
+
+@pytest.mark.parametrize(
+    "addresses", [("127.0.0.1",), ("93.184.216.34", "10.0.0.1"), ("::ffff:169.254.169.254",)]
+)
+async def test_a_subscribers_name_may_not_lead_inside(addresses: tuple[str, ...]) -> None:
+    rules = rules_of(Guard(resolve=resolver(*addresses)))
+
+    with pytest.raises(ValueError, match="not a public address"):
+        await rules.check_url("https://rebinding.example.com/hook", "webhook")
+
+
+def test_secrets_of_subscriptions_have_256_random_bits() -> None:
+    rules = rules_of(Guard())
+
+    secrets = {rules.new_secret() for _ in range(10)}
+
+    assert len(secrets) == 10
+    for secret in secrets:
+        assert len(base64.b64decode(secret.removeprefix("whsec_"), validate=True)) == 32

@@ -26,7 +26,7 @@ async def taskbell(sqlite_url: str, clock: ManualClock) -> AsyncIterator[Taskbel
 
 
 async def test_they_are_shown_as_they_were_given(taskbell: Taskbell) -> None:
-    wish = {"filter": {"data.late": False}, "shape": DISPATCH, "method": "PUT"}
+    wish: dict[str, Any] = {"filter": {"data.late": False}, "shape": DISPATCH, "method": "PUT"}
     made = await taskbell.subscribe(**wish)
 
     assert {name: made[name] for name in wish} == wish
@@ -57,7 +57,7 @@ async def test_what_cannot_work_is_refused_when_saved(
 
     answer = await taskbell.api.post("/v1/subscriptions", json=body)
 
-    assert detail in problem(answer, 422)["detail"]
+    assert detail in problem(answer, 422)
 
 
 @pytest.mark.parametrize("format_name", ["webhook", "cloudevents"])
