@@ -18,6 +18,9 @@ from store.writer import Tx
 DELIVERIES = "deliveries"
 """The topic: something waits to be delivered."""
 
+EVENTS = "events"
+"""The topic: the log has grown."""
+
 
 def insert_events(
     tx: Tx, event_rows: list[dict[str, Any]], delivery_rows: list[dict[str, Any]]
@@ -26,6 +29,8 @@ def insert_events(
     if event_rows:
         tx.lock(EVENTS_LOCK)
         tx.write(_INSERT_EVENTS, event_rows)
+        tx.events += [row["type"] for row in event_rows]
+        tx.wake(EVENTS)
     if delivery_rows:
         if not hand_over(tx, event_rows, delivery_rows):
             tx.wake(DELIVERIES)
