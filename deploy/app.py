@@ -26,8 +26,11 @@ from receiver.api.deliveries import DeliveryApi
 from receiver.api.events import EventApi
 from receiver.api.health import HealthApi
 from receiver.api.keys import KeyApi
+from receiver.api.metrics import MetricsApi
+from receiver.api.stream import StreamApi
 from receiver.api.subscriptions import SubscriptionApi, Trial
 from receiver.api.tasks import TaskApi
+from receiver.api.waiting import WaitApi
 from receiver.asking import HttpAsker
 from receiver.auth import Authority
 from receiver.callbacks import CallbackDoor, Entrance
@@ -78,6 +81,7 @@ def make_app(service: Service) -> Starlette:
 def all_endpoints(service: Service) -> list[Endpoint]:
     """The table of endpoints that this process's roles serve."""
     health = HealthApi(service.store, lambda: service.draining).endpoints()
+    health += MetricsApi(service.metrics.page).endpoints()
     if "receive" not in service.settings.roles:
         return health
     settings, store, adapters = service.settings, service.store, providers()
@@ -88,6 +92,8 @@ def all_endpoints(service: Service) -> list[Endpoint]:
     return [
         *CallbackUrlApi(tokens, adapters, settings.public_url, service.clock).endpoints(),
         *TaskApi(store, adapters, partial(timeout_of, settings)).endpoints(),
+        *WaitApi(store, service.feed).endpoints(),
+        *StreamApi(service.feed).endpoints(),  # before the events: routes are tried one by one
         *EventApi(store).endpoints(),
         *subscriptions.endpoints(),
         *DeliveryApi(store).endpoints(),
@@ -113,6 +119,7 @@ def _callback_door(service: Service) -> CallbackDoor:
         words=service.words,
         timeout=partial(timeout_of, settings),
         clock=service.clock,
+        watch=service.metrics,
     )
 
 

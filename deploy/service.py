@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from deploy import __version__
+from deploy.metrics import Metrics
 from deploy.settings import ProviderSettings, Settings
 from dispatch.client import Client
 from dispatch.guard import Guard
@@ -27,6 +28,7 @@ from dispatch.sending import Sender
 from dispatch.worker import IN_FLIGHT, Worker
 from receiver.asking import HttpAsker
 from receiver.budget import Health, RateLimiter
+from receiver.feed import Feed
 from receiver.poller import Line, Poller
 from receiver.provider import Provider, providers
 from receiver.words import UnknownWords
@@ -74,6 +76,8 @@ class Service:
     guard: Guard
     sender: Sender
     words: UnknownWords
+    feed: Feed
+    metrics: Metrics
     askers: dict[str, HttpAsker]
     loops: list[Loop] = field(default_factory=list)
     draining: bool = False
@@ -138,6 +142,9 @@ def make_service(
         user_agent=USER_AGENT,
     )
     store = Store(database, clock)
+    feed = Feed(store, monotonic=monotonic)
+    metrics = Metrics(store, clock, monotonic, followers=lambda: len(feed))
+    store.watch(metrics.committed)
     service = Service(
         settings=settings,
         store=store,
@@ -146,11 +153,15 @@ def make_service(
         guard=guard,
         sender=Sender(client, vault, clock),
         words=UnknownWords(),
+        feed=feed,
+        metrics=metrics,
         askers={
             name: _asker(chosen, clock, transport) for name, chosen in settings.providers.items()
         },
         _client=client,
     )
+    if "receive" in settings.roles:
+        service.loops.append(service.feed)
     owner = f"{socket.gethostname()[:32]}:{os.getpid()}:{secrets.token_hex(4)}"
     if "poll" in settings.roles:
         service.loops.append(_poller(service, owner, jitter, monotonic, sleep))
@@ -216,6 +227,7 @@ def _poller(
         clock=service.clock,
         owner=owner,
         jitter=jitter,
+        watch=service.metrics,
     )
 
 

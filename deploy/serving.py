@@ -100,6 +100,7 @@ class _Server(uvicorn.Server):
                 lifespan="on",
             )
         )
+        service.metrics.connections = lambda: len(self.server_state.connections)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -118,6 +119,7 @@ class _Server(uvicorn.Server):
         if not self._service.draining:
             logger.info("stopping: finishing what is under way")
         self._service.draining = True
+        self._service.feed.end()  # uvicorn waits for what is under way, and streams do not end
         self.handle_exit(number, None)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -22,8 +22,9 @@ from receiver.provider import (
     UnreadableBody,
 )
 from receiver.tokens import CallbackToken, CallbackTokens
+from receiver.watch import Watch
 from receiver.words import UnknownWords
-from store.clock import Clock
+from store.clock import Clock, monotonic
 from store.errors import StoreUnavailableError
 from store.events import Kind, Source, TaskUpdate
 from store.records import Receipt, Recorded, Registration, Report, Unread, keep_unread, record
@@ -60,12 +61,19 @@ class CallbackDoor:
     words: UnknownWords
     timeout: Timeout
     clock: Clock
+    watch: Watch = field(default_factory=Watch)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        response = await self.answer(Request(scope, receive))
+        request = Request(scope, receive)
+        try:
+            response = await self.answer(request)
+        except Problem as problem:
+            self.watch.refused(request.path_params["provider"], problem.status)
+            raise
         await response(scope, receive, send)
 
     async def answer(self, request: Request) -> Response:
+        began = monotonic()
         entrance, token = self._enter(request)
         raw = await _read(request)
         if entrance.provider.signed:
@@ -75,7 +83,9 @@ class CallbackDoor:
             challenge = entrance.provider.challenge(body)
             if challenge is not NO_CHALLENGE:
                 # MiniMax gives 3 s and waits with its submit call open: nothing else happens here
-                return _echo(challenge)
+                echo = _echo(challenge)
+                self.watch.challenged(entrance.provider.name, monotonic() - began)
+                return echo
             update = entrance.provider.parse(body)
         except (BadBody, UnreadableBody) as error:
             await self._keep_unread(entrance, token, raw)

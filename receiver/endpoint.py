@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive
 
 from receiver.auth import Authority
 from receiver.body import BadBody, BodyTooLarge, BodyTooSlow, parse_json, read_body
@@ -43,9 +44,16 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A request that was let in and read."""
+    """A request that was let in and read.
+
+    receive: tells whether the client is still there. admit: raises Problem when its key is no
+    longer good, for an answer that takes long.
+    """
 
     path: Mapping[str, str]
+    headers: Mapping[str, str]
+    receive: Receive
+    admit: Callable[[], Awaitable[object]]
     _query: BaseModel | None
     _body: BaseModel | None
 
@@ -60,13 +68,14 @@ class Call:
         return self._body
 
 
-Handler = Callable[[Call], Awaitable[Reply]]
+Handler = Callable[[Call], Awaitable[Reply | ASGIApp]]
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """A method and a path. answers maps a status to the model of its body, or None for none.
 
+    A handler that answers otherwise than in JSON makes an ASGI app; answers has its media type.
     scope None means that no key is needed.
     """
 
@@ -74,7 +83,7 @@ class Endpoint:
     path: str
     summary: str
     handler: Handler
-    answers: Mapping[int, type[BaseModel] | None]
+    answers: Mapping[int, type[BaseModel] | str | None]
     scope: Scope | None = Scope.READ
     query: type[BaseModel] | None = None
     body: type[BaseModel] | None = None
@@ -84,11 +93,18 @@ class Endpoint:
 def serve(endpoint: Endpoint, authority: Authority) -> Route:
     """The Starlette route of an endpoint."""
 
-    async def answer(request: Request) -> Response:
-        if endpoint.scope is not None:
-            await authority.require(request, endpoint.scope)
+    async def answer(request: Request) -> Response | ASGIApp:
+
+        async def admit() -> None:
+            if endpoint.scope is not None:
+                await authority.require(request, endpoint.scope)
+
+        await admit()
         call = Call(
             path=_path(request),
+            headers=request.headers,
+            receive=request.receive,
+            admit=admit,
             _query=_query(endpoint, request),
             _body=await _body(endpoint, request),
         )
@@ -100,6 +116,8 @@ def serve(endpoint: Endpoint, authority: Authority) -> Route:
             raise Problem(409, str(error)) from None
         except StoreUnavailableError:
             raise store_away() from None
+        if not isinstance(reply, Reply):
+            return reply
         if reply.body is None:
             return Response(status_code=reply.status)
         return Response(reply.body.model_dump_json(), reply.status, media_type="application/json")

@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from receiver.budget import Health, RateLimiter, ShiftOver
 from receiver.pacing import Plans
 from receiver.provider import Answer, Asker, Provider, ProviderError
+from receiver.watch import Watch
 from receiver.words import UnknownWords
 from store.clock import Clock
 from store.durations import known_durations
@@ -139,7 +140,9 @@ class Poller:
         clock: Clock,
         owner: str,
         jitter: Callable[[], float],
+        watch: Watch | None = None,
     ) -> None:
+        self._watch = watch or Watch()
         self._store = store
         self._lines = lines
         self._words = words
@@ -236,16 +239,20 @@ class Poller:
             later = Later(task.id, task.poll_fence, early, reached=False, asked=False)
             await self._store.write(reschedule, later)
             return
+        name, began = line.provider.name, line.limiter.monotonic()
         try:
             async with line.limiter.slot():
+                self._watch.waited(name, line.limiter.monotonic() - began)
                 asker = _Paced(line.asker, line.limiter)
                 update = await line.provider.query(asker, task, self._clock())
         except ShiftOver:
             at_once = Later(task.id, task.poll_fence, timedelta(0), reached=False, asked=False)
             await self._store.write(reschedule, at_once)
         except ProviderError as error:
+            self._watch.asked(name, error.code)
             await self._failed(line, task, error)
         else:
+            self._watch.asked(name, update.status)
             await self._answered(line, task, update)
 
     async def _answered(self, line: Line, task: Task, update: TaskUpdate) -> None:
