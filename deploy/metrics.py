@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import platform
-from collections import Counter as Tally
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
@@ -64,15 +63,29 @@ _WRITES = (1, 2, 5, 10, 20, 50, 100, 200, 512)
 M = TypeVar("M", Counter, Histogram)
 
 
-class _Children(dict[tuple[str, ...], M]):
+Labels = tuple[str, ...]
+Tally = dict[Labels, int]
+
+
+def _add(tally: Tally, labels: Labels) -> None:
+    tally[labels] = tally.get(labels, 0) + 1
+
+
+class _Children(dict[Labels, M]):
     """A metric's children by their labels: the library takes longer to find one than to count."""
 
     def __init__(self, metric: M) -> None:
         self._metric: M = metric
 
-    def __missing__(self, labels: tuple[str, ...]) -> M:
+    def __missing__(self, labels: Labels) -> M:
         child = self[labels] = self._metric.labels(*labels)
         return child
+
+
+class _Counters(_Children[Counter]):
+    def add(self, tally: Tally) -> None:
+        for labels, count in tally.items():
+            self[labels].inc(count)
 
 
 class Metrics(Watch):
@@ -136,7 +149,7 @@ class Metrics(Watch):
         for provider in self._providers:
             self._rescued[(provider,)].inc(0)
             for verdict in Verdict:
-                self._pushes[provider, verdict.value].inc(0)
+                self._pushes[provider, verdict].inc(0)
 
     def _count_what_goes(self) -> None:
         self._events = self._counter("taskbell_events", "Events recorded.", "type")
@@ -166,8 +179,8 @@ class Metrics(Watch):
             registry=self._registry,
         )
 
-    def _counter(self, name: str, about: str, *labels: str) -> _Children[Counter]:
-        return _Children(Counter(name, about, labels, registry=self._registry))
+    def _counter(self, name: str, about: str, *labels: str) -> _Counters:
+        return _Counters(Counter(name, about, labels, registry=self._registry))
 
     def _histogram(
         self, name: str, about: str, buckets: Sequence[float], *labels: str
@@ -204,25 +217,25 @@ class Metrics(Watch):
         """Called in the writer's thread, once a transaction."""
         self._writes.observe(len(committed.done))
         self._transactions.observe(committed.seconds)
-        for event_type, count in Tally(committed.events).items():
-            self._events[(event_type,)].inc(count)
-        pushes: Tally[tuple[str, ...]] = Tally()
+        events: Tally = {}
+        for event_type in committed.events:
+            _add(events, (event_type,))
+        pushes: Tally = {}
         for _, item, answer in committed.done:
             if isinstance(item, Report):
                 self._reported(item, answer, pushes)
             elif isinstance(item, Finished):
                 self._attempted(item)
             elif isinstance(item, Unread):
-                pushes[self._known(item.provider), Verdict.UNREADABLE.value] += 1
-        for labels, count in pushes.items():
-            self._pushes[labels].inc(count)
+                _add(pushes, (self._known(item.provider), Verdict.UNREADABLE))
+        self._events.add(events)
+        self._pushes.add(pushes)
 
-    def _reported(self, report: Report, answer: Any, pushes: Tally[tuple[str, ...]]) -> None:
+    def _reported(self, report: Report, answer: Any, pushes: Tally) -> None:
         provider = self._known(report.provider)
         if report.source is Source.PUSH:
             # a push that the store refused was kept all the same, as a receipt
-            verdict = answer.verdict.value if isinstance(answer, Recorded) else OTHER
-            pushes[provider, verdict] += 1
+            _add(pushes, (provider, answer.verdict if isinstance(answer, Recorded) else OTHER))
         elif isinstance(answer, Recorded) and _was_rescued(answer):
             self._rescued[(provider,)].inc()
 

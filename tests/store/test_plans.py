@@ -248,7 +248,7 @@ def prune_tasks(store: Store, clock: ManualClock) -> None:
         (record_pushes, {"uq_tasks_provider_provider_task_id", "ix_tasks_token"}),
         (
             count_what_is_open,
-            {"ix_deliveries_due", "ix_deliveries_in_flight", "ix_tasks_status_id"},
+            {"ix_deliveries_due", "ix_deliveries_in_flight"},
         ),
         (prune_tasks, {"ix_tasks_ended", "ix_events_task_id", "ix_receipts_task_id"}),
     ],
