@@ -22,7 +22,7 @@ from receiver.problems import Problem
 from receiver.progress import Progress
 from store.eventlog import Entry, Stretch, Wanted, last_cursor, read_on
 from store.events import Task
-from store.outbox import EVENTS
+from store.notices import EVENTS
 from store.rounds import LOOK_SECONDS, Rounds
 from store.store import Store
 
@@ -37,6 +37,7 @@ _CATCH_UP_PAGE = 100
 _REMEMBERED = 2_000
 _REMEMBERED_BYTES = 8 * 1024 * 1024
 _AT_ONCE_BYTES = 64 * 1024
+_AGAIN_SECONDS = 0.1  # not every commit is announced to other processes (store/notices.py)
 _BREATH_SECONDS = 0.02  # what is committed meanwhile is read together
 
 EVERYTHING = Wanted()
@@ -133,9 +134,10 @@ class Feed:
         recent.add(stretch)
         self._tell(stretch.entries)
         await self._show_progress()
-        if stretch.entries:
-            await asyncio.sleep(_BREATH_SECONDS)
-        return LOOK_SECONDS if stretch.at_end else 0
+        if not stretch.entries:
+            return LOOK_SECONDS
+        await asyncio.sleep(_BREATH_SECONDS)
+        return _AGAIN_SECONDS if stretch.at_end else 0
 
     async def _show_progress(self) -> None:
         """Not at every event: a look a second is enough."""

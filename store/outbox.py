@@ -11,15 +11,13 @@ from store.database import EVENTS_LOCK
 from store.events import Change, Task, rfc3339, task_json
 from store.handover import hand_over
 from store.ids import new_id
+from store.notices import EVENTS
 from store.tables import deliveries, events
 from store.text import json_bytes
 from store.writer import Tx
 
 DELIVERIES = "deliveries"
 """The topic: something waits to be delivered."""
-
-EVENTS = "events"
-"""The topic: the log has grown."""
 
 
 def insert_events(
