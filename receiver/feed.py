@@ -116,7 +116,7 @@ class Feed:
         stretch = await self._store.read(read_on, after, wanted, limit=_CATCH_UP_PAGE)
         if stretch.at_end and self._recent is None:
             self._recent = _Recent(stretch.upto)
-        return stretch
+        return stretch.first(_AT_ONCE_BYTES)  # who takes nothing must not hold much
 
     @property
     def head(self) -> int:
@@ -206,7 +206,7 @@ class Follower:
     async def next(self) -> list[Entry]:
         """What comes next, as soon as there is something; nothing when woken for another reason.
 
-        Raises StoreUnavailableError while it catches up.
+        At most 64 KiB, and the event that goes beyond. Raises StoreUnavailableError while it catches up.
         """
         entries = await self._read()
         if not entries and not self._moved and not self.over:

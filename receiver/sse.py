@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from starlette.types import Message, Receive, Scope, Send
@@ -32,16 +32,11 @@ ADMIT_SECONDS = 15.0
 # No blank line behind either: httpx-sse (its issue 35) would make an empty event of them.
 _RETRY = b"retry: 2000\n"  # milliseconds
 _HEARTBEAT = b":\n"
-_CHUNK_BYTES = 64 * 1024
 
-_START: Message = {
-    "type": "http.response.start",
-    "status": 200,
-    "headers": [
-        (b"content-type", MEDIA_TYPE.encode()),
-        (b"x-accel-buffering", b"no"),  # nginx would collect events before it passes them on
-    ],
-}
+_HEADERS = (
+    (b"content-type", MEDIA_TYPE.encode()),
+    (b"x-accel-buffering", b"no"),  # nginx would collect events before it passes them on
+)
 _END: Message = {"type": "http.response.body", "body": b"", "more_body": False}
 
 
@@ -61,7 +56,7 @@ class EventStream:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         with self.feed.follow(self.wanted, self.after, progress=self.progress) as follower:
-            await send({**_START})  # the headers' middleware adds to it
+            await send({"type": "http.response.start", "status": 200, "headers": [*_HEADERS]})
             if scope["method"] != "HEAD":
                 try:
                     async with follower.leaving_with(receive):
@@ -85,8 +80,9 @@ class EventStream:
                 admitted_at = self.feed.monotonic()
                 if not await self._still_admitted():
                     return
-            for chunk in _chunks(entries, follower.take_progress()):
-                await self._send(send, chunk)
+            moved = follower.take_progress()
+            news = b"".join([*map(_event, entries), *map(_progress, moved)])
+            await self._send(send, news or _HEARTBEAT)
 
     async def _still_admitted(self) -> bool:
         try:
@@ -98,17 +94,6 @@ class EventStream:
     async def _send(self, send: Send, chunk: bytes) -> None:
         async with asyncio.timeout(self.take_seconds):
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
-
-
-def _chunks(entries: Iterable[Entry], moved: Iterable[Task]) -> Iterator[bytes]:
-    """What to send, in pieces that a slow client may leave lying."""
-    chunk = bytearray()
-    for message in (*map(_event, entries), *map(_progress, moved)):
-        chunk += message
-        if len(chunk) >= _CHUNK_BYTES:
-            yield bytes(chunk)
-            chunk.clear()
-    yield bytes(chunk) or _HEARTBEAT
 
 
 def _event(entry: Entry) -> bytes:

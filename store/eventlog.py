@@ -90,6 +90,15 @@ class Stretch:
     upto: int
     at_end: bool
 
+    def first(self, most_bytes: int) -> Stretch:
+        """Its beginning, up to the event with which its bodies come to so much."""
+        size = 0
+        for number, entry in enumerate(self.entries[:-1], start=1):
+            size += len(entry.body)
+            if size >= most_bytes:
+                return Stretch(self.entries[:number], entry.cursor, at_end=False)
+        return self
+
 
 def last_cursor(connection: Connection) -> int:
     """Of the newest event; 0 when there is none."""

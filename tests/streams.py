@@ -9,10 +9,13 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from sqlalchemy import Connection
 from starlette.types import ASGIApp, Message
 
 from receiver.feed import Feed
+from store.store import Store
 from tests.app import ADMIN_KEY
+from tests.e2e.process import until
 
 SECONDS = 10
 """How long anything may take on a machine that is busy."""
@@ -36,6 +39,23 @@ async def idle(feed: Feed, count: int) -> None:
 
 def _idle(feed: Feed, count: int) -> bool:
     return len(feed) == count and all(follower._idle for follower in feed._followers)
+
+
+async def listening(store: Store) -> None:
+    """Return once the process has its connection for notices."""
+
+    async def found() -> bool:
+        return bool(await store.read(_listeners))
+
+    await until(found, SECONDS, every=0.01)
+
+
+def _listeners(connection: Connection) -> int:
+    rows = connection.exec_driver_sql(
+        "SELECT 1 FROM pg_stat_activity"
+        " WHERE datname = current_database() AND query LIKE 'LISTEN%%'"
+    )
+    return len(rows.all())
 
 
 def taken_apart(text: bytes) -> Iterator[Sent]:

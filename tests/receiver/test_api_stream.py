@@ -8,7 +8,6 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
-from sqlalchemy import Connection
 from starlette.types import Message
 
 import receiver.feed
@@ -21,9 +20,8 @@ from store.events import Status
 from store.records import record
 from store.tables import events
 from tests.app import SECURITY_HEADERS, Taskbell, good, minimax, problem, running
-from tests.e2e.process import until
 from tests.making import poll
-from tests.streams import SECONDS, Client, idle, streaming
+from tests.streams import SECONDS, Client, idle, listening, streaming
 
 
 async def test_it_begins_now_and_shows_each_event_as_it_was_stored(taskbell: Taskbell) -> None:
@@ -190,29 +188,12 @@ async def test_another_process_hears_of_it_at_once(
         running(postgresql_url, clock) as there,
         streaming(there.app) as client,
     ):
-        await _listening(there)
+        await listening(there.service.store)
         await here.track("1")
 
         [sent] = await client.wait_for(1)
 
     assert sent.event == "task.queued"
-
-
-async def _listening(taskbell: Taskbell) -> None:
-    """Return once the process has its connection for notices."""
-
-    async def found() -> bool:
-        return bool(await taskbell.service.store.read(_listeners))
-
-    await until(found, SECONDS, every=0.01)
-
-
-def _listeners(connection: Connection) -> int:
-    rows = connection.exec_driver_sql(
-        "SELECT 1 FROM pg_stat_activity"
-        " WHERE datname = current_database() AND query LIKE 'LISTEN%%'"
-    )
-    return len(rows.all())
 
 
 async def test_without_notices_another_process_hears_of_it_within_a_second(

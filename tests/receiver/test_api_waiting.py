@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from store.clock import ManualClock, monotonic
+import receiver.feed
+from store.clock import ManualClock
 from store.tasks import Overdue, expire
 from tests.app import Taskbell, good, minimax, problem, running
-from tests.streams import idle, opened
+from tests.streams import SECONDS, idle, listening, opened
 
 ID = "task_01kdwpvng0jmwss390q20wa8r0"
 
@@ -92,12 +93,12 @@ async def test_a_client_that_left_waits_no_more(small: Taskbell) -> None:
     assert len(small.service.feed) == 0
 
 
-async def test_a_thousand_wait_for_one_task_and_one_reading_answers_them(
+async def test_many_wait_for_one_task_and_one_reading_answers_them(
     small: Taskbell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task = await small.track("1")
-    answers = [waiting(small, task) for _ in range(1000)]
-    await idle(small.service.feed, 1000)
+    answers = [waiting(small, task) for _ in range(200)]
+    await idle(small.service.feed, 200)
     read, readings = small.service.store.read, 0
 
     async def counted(*args: Any, **kwargs: Any) -> Any:
@@ -113,20 +114,16 @@ async def test_a_thousand_wait_for_one_task_and_one_reading_answers_them(
     assert readings < 5
 
 
-@pytest.mark.parametrize("notices", [True, False])
 async def test_it_hears_of_an_end_that_another_process_recorded(
-    postgresql_url: str, clock: ManualClock, monkeypatch: pytest.MonkeyPatch, notices: bool
+    postgresql_url: str, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if not notices:
-        monkeypatch.setattr("store.notices.Notices.listen", lambda self: None)
+    monkeypatch.setattr("store.rounds.LOOK_SECONDS", 60.0)
+    monkeypatch.setattr(receiver.feed, "LOOK_SECONDS", 60.0)
     async with running(postgresql_url, clock) as here, running(postgresql_url, clock) as there:
-        task = await here.track("1")
-        answer = waiting(there, task)
+        task = await there.track("1")
+        answer = waiting(there, task, 120)
         await idle(there.service.feed, 1)
+        await listening(there.service.store)
         await here.push(minimax("1"))
-        began = monotonic()
-        ended = good(await answer)
-        took = monotonic() - began
 
-    assert ended["status"] == "succeeded"
-    assert took < 5  # a second, on a machine that has nothing else to do
+        assert good(await asyncio.wait_for(answer, SECONDS))["status"] == "succeeded"

@@ -12,7 +12,7 @@ import pytest
 import receiver.feed
 from receiver.feed import HEARTBEAT_SECONDS, Feed, Follower
 from receiver.problems import Problem
-from store.eventlog import Wanted, list_events
+from store.eventlog import Wanted, list_events, read_on
 from store.events import Status
 from store.store import Store
 from tests import streams
@@ -179,6 +179,22 @@ async def test_who_is_further_back_than_is_remembered_reads_the_log(
 
     assert got == every
     assert read == every
+
+
+async def test_nobody_is_given_much_at_a_time(
+    store: Store, feed: Feed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    every = events(store, 9)
+    size = len(store.read_now(read_on, 0, ALL, limit=1).entries[0].body)
+    monkeypatch.setattr(receiver.feed, "_AT_ONCE_BYTES", 2 * size - 100)
+    with feed.follow(ALL, 0) as follower:
+        log = [await cursors(follower) for _ in range(5)]
+        every = events(store, 5, first=9)
+        await feed.rounds.once()
+        remembered = [await cursors(follower) for _ in range(3)]
+
+    assert log == [every[0:2], every[2:4], every[4:6], every[6:8], every[8:9]]
+    assert remembered == [every[9:11], every[11:13], every[13:14]]
 
 
 async def test_a_quiet_follower_keeps_up_with_what_it_does_not_want(
