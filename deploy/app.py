@@ -28,8 +28,11 @@ from receiver.api.deliveries import DeliveryApi
 from receiver.api.events import EventApi
 from receiver.api.health import HealthApi
 from receiver.api.keys import KeyApi
+from receiver.api.metrics import MetricsApi
+from receiver.api.stream import StreamApi
 from receiver.api.subscriptions import SubscriptionApi, Trial
 from receiver.api.tasks import TaskApi
+from receiver.api.waiting import WaitApi
 from receiver.asking import HttpAsker
 from receiver.auth import Authority
 from receiver.callbacks import CallbackDoor, Entrance
@@ -92,6 +95,7 @@ def _own_names(settings: Settings) -> set[str]:
 def all_endpoints(service: Service, revoked: RevokedTokens | None = None) -> list[Endpoint]:
     """The table of endpoints that this process's roles serve. revoked: as the door knows them."""
     health = HealthApi(service.store, lambda: service.draining).endpoints()
+    health += MetricsApi(service.metrics.page).endpoints()
     if "receive" not in service.settings.roles:
         return health
     settings, store, adapters = service.settings, service.store, providers()
@@ -112,6 +116,8 @@ def all_endpoints(service: Service, revoked: RevokedTokens | None = None) -> lis
     return [
         *callback_urls.endpoints(),
         *TaskApi(store, adapters, partial(timeout_of, settings)).endpoints(),
+        *WaitApi(store, service.feed).endpoints(),
+        *StreamApi(service.feed).endpoints(),  # before the events: routes are tried one by one
         *EventApi(store).endpoints(),
         *subscriptions.endpoints(),
         *DeliveryApi(store).endpoints(),
@@ -139,6 +145,7 @@ def _callback_door(service: Service, revoked: RevokedTokens) -> CallbackDoor:
         words=service.words,
         timeout=partial(timeout_of, settings),
         clock=service.clock,
+        watch=service.metrics,
     )
 
 

@@ -20,6 +20,7 @@ import httpx
 
 from deploy import __version__
 from deploy.descriptors import descriptors
+from deploy.metrics import Metrics
 from deploy.settings import ProviderSettings, Settings
 from dispatch.client import Client
 from dispatch.guard import Guard
@@ -27,6 +28,8 @@ from dispatch.sending import Sender
 from dispatch.worker import IN_FLIGHT, Worker
 from receiver.asking import HttpAsker
 from receiver.budget import Health, RateLimiter
+from receiver.feed import MOST as MOST_FOLLOWERS
+from receiver.feed import Feed
 from receiver.poller import Line, Poller
 from receiver.provider import Provider, providers
 from receiver.words import UnknownWords
@@ -73,6 +76,8 @@ class Service:
     guard: Guard
     sender: Sender
     words: UnknownWords
+    feed: Feed
+    metrics: Metrics
     askers: dict[str, HttpAsker]
     loops: list[Loop] = field(default_factory=list)
     draining: bool = False
@@ -153,6 +158,10 @@ def make_service(
         user_agent=USER_AGENT,
     )
     store = Store(database, clock)
+    most = min(MOST_FOLLOWERS, descriptors().from_clients // 2)  # pushes need the other half
+    feed = Feed(store, monotonic=monotonic, most=most)
+    metrics = Metrics(store, clock, monotonic, followers=lambda: len(feed))
+    store.watch(metrics.committed)
     service = Service(
         settings=settings,
         store=store,
@@ -161,11 +170,15 @@ def make_service(
         guard=guard,
         sender=Sender(client, vault, clock),
         words=UnknownWords(),
+        feed=feed,
+        metrics=metrics,
         askers={
             name: _asker(chosen, clock, transport) for name, chosen in settings.providers.items()
         },
         _client=client,
     )
+    if "receive" in settings.roles:
+        service.loops.append(service.feed)
     owner = f"{socket.gethostname()[:32]}:{os.getpid()}:{secrets.token_hex(4)}"
     if "poll" in settings.roles:
         service.loops.append(_poller(service, owner, jitter, monotonic, sleep))
@@ -224,6 +237,7 @@ def _poller(
         clock=service.clock,
         owner=owner,
         jitter=jitter,
+        watch=service.metrics,
     )
 
 

@@ -110,6 +110,7 @@ class _Server(uvicorn.Server):
                 lifespan="on",
             )
         )
+        service.metrics.connections = lambda: len(self.server_state.connections)
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         watch = asyncio.create_task(self._crowd.keep_watch())
@@ -137,6 +138,7 @@ class _Server(uvicorn.Server):
             return
         logger.info("stopping: finishing what is under way")
         self._service.draining = True
+        self._service.feed.end()  # uvicorn waits for what is under way, and streams do not end
         self.handle_exit(number, None)
 
     def _hurry(self) -> None:

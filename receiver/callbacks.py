@@ -26,9 +26,10 @@ from receiver.provider import (
 )
 from receiver.revoked import RevokedTokens
 from receiver.tokens import CallbackToken, CallbackTokens
+from receiver.watch import Watch
 from receiver.words import UnknownWords
 from store.callback_tokens import ForeignPushError
-from store.clock import Clock
+from store.clock import Clock, monotonic
 from store.errors import StoreUnavailableError
 from store.events import Kind, Source, TaskUpdate, Verdict
 from store.records import Receipt, Recorded, Registration, Report, Unread, keep_unread, record
@@ -87,12 +88,19 @@ class CallbackDoor:
     repeats: Allowance = field(default_factory=REPEATS)
     unknown: Allowance = field(default_factory=UNKNOWN)
     told: set[str] = field(default_factory=set)
+    watch: Watch = field(default_factory=Watch)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        response = await self.answer(Request(scope, receive))
+        request = Request(scope, receive)
+        try:
+            response = await self.answer(request)
+        except Problem as problem:
+            self.watch.refused(request.path_params["provider"], problem.status)
+            raise
         await response(scope, receive, send)
 
     async def answer(self, request: Request) -> Response:
+        began = monotonic()
         entrance, token = self._enter(request)
         raw = await _read(request)
         if entrance.provider.signed:
@@ -102,7 +110,9 @@ class CallbackDoor:
             challenge = entrance.provider.challenge(body)
             if challenge is not NO_CHALLENGE:
                 # MiniMax gives 3 s and waits with its submit call open: nothing else happens here
-                return _echo(challenge)
+                echo = _echo(challenge)
+                self.watch.challenged(entrance.provider.name, monotonic() - began)
+                return echo
             update = entrance.provider.parse(body)
         except (BadBody, UnreadableBody) as error:
             await self._keep_unread(entrance, token, raw)

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive
 
 from receiver.auth import Authority
 from receiver.body import BadBody, BodyTooLarge, BodyTooSlow, parse_json, read_body
@@ -48,9 +49,16 @@ class Reply:
 
 @dataclass(slots=True)
 class Call:
-    """A request that was let in and read. key_id: whose it is; None when no key is needed."""
+    """A request that was let in and read. key_id: whose it is; None when no key is needed.
+
+    receive: tells whether the client is still there. admit: raises Problem when its key is no
+    longer good, for an answer that takes long.
+    """
 
     path: Mapping[str, str]
+    headers: Mapping[str, str]
+    receive: Receive
+    admit: Callable[[], Awaitable[object]]
     key_id: str | None
     _action: str | None
     _query: BaseModel | None
@@ -107,13 +115,14 @@ def _detail(body: BaseModel | None) -> dict[str, Any] | None:
     return {"fields": fields, "values": values}
 
 
-Handler = Callable[[Call], Awaitable[Reply]]
+Handler = Callable[[Call], Awaitable[Reply | ASGIApp]]
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """A method and a path. answers maps a status to the model of its body, or None for none.
 
+    A handler that answers otherwise than in JSON makes an ASGI app; answers has its media type.
     scope None means that no key is needed.
     """
 
@@ -121,7 +130,7 @@ class Endpoint:
     path: str
     summary: str
     handler: Handler
-    answers: Mapping[int, type[BaseModel] | None]
+    answers: Mapping[int, type[BaseModel] | str | None]
     scope: Scope | None = Scope.READ
     query: type[BaseModel] | None = None
     body: type[BaseModel] | None = None
@@ -132,12 +141,19 @@ def serve(endpoint: Endpoint, authority: Authority, store: Store) -> Route:
     """The Starlette route of an endpoint."""
     action = action_of(endpoint)
 
-    async def answer(request: Request) -> Response:
-        key_id = None
-        if endpoint.scope is not None:
-            key_id = await authority.require(request, endpoint.scope)
+    async def answer(request: Request) -> Response | ASGIApp:
+
+        async def admit() -> str | None:
+            if endpoint.scope is None:
+                return None
+            return await authority.require(request, endpoint.scope)
+
+        key_id = await admit()
         call = Call(
             path=_path(request),
+            headers=request.headers,
+            receive=request.receive,
+            admit=admit,
             key_id=key_id,
             _action=action,
             _query=_query(endpoint, request),
@@ -145,13 +161,15 @@ def serve(endpoint: Endpoint, authority: Authority, store: Store) -> Route:
         )
         try:
             reply = await endpoint.handler(call)
-            await call.note(store, reply.body)
+            await call.note(store, reply.body if isinstance(reply, Reply) else None)
         except NotFoundError as error:
             raise Problem(404, str(error)) from None
         except ConflictError as error:
             raise Problem(409, str(error)) from None
         except StoreUnavailableError:
             raise store_away() from None
+        if not isinstance(reply, Reply):
+            return reply
         if reply.body is None:
             return Response(status_code=reply.status)
         return Response(reply.body.model_dump_json(), reply.status, media_type="application/json")

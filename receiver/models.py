@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PlainSerializer,
@@ -216,6 +217,49 @@ class EventsQuery(Query):
     type: EventType | None = None
     task: Id | None = None
     limit: Limit = 50
+
+
+_STREAMED = ("task.*", "task.progress", *EVENT_TYPES)
+
+
+def _parts(text: Any) -> Any:
+    return text.split(",") if isinstance(text, str) else text
+
+
+def _streamed(types: list[str]) -> list[str]:
+    for name in types:
+        if name not in _STREAMED:
+            raise ValueError(f"{name[:40]!r} is no event type; there are {', '.join(_STREAMED)}")
+    return types
+
+
+def _with_commas(most: int) -> WithJsonSchema:
+    shape = {"type": "string", "description": f"one or more, with commas; at most {most}"}
+    return WithJsonSchema(shape)
+
+
+StreamTypes = Annotated[
+    list[str],
+    BeforeValidator(_parts),
+    Field(max_length=20),
+    AfterValidator(_streamed),
+    _with_commas(20),
+]
+StreamTasks = Annotated[list[Id], BeforeValidator(_parts), Field(max_length=50), _with_commas(50)]
+StreamProviders = Annotated[
+    list[ProviderName], BeforeValidator(_parts), Field(max_length=50), _with_commas(50)
+]
+
+
+class StreamQuery(Query):
+    after: Annotated[int, Field(ge=0, le=2**63 - 1)] | None = None
+    type: StreamTypes | None = None
+    task: StreamTasks | None = None
+    provider: StreamProviders | None = None
+
+
+class WaitQuery(Query):
+    timeout: Annotated[float, Field(ge=0, le=120)] = 30
 
 
 class ReplayInput(Input):

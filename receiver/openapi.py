@@ -49,7 +49,7 @@ def _schemas(endpoints: Sequence[Endpoint]) -> tuple[Refs, dict[str, Any]]:
         if endpoint.body:
             wanted[endpoint.body, "validation"] = None
         for model in endpoint.answers.values():
-            if model:
+            if model and not isinstance(model, str):
                 wanted[model, "serialization"] = None
     refs, definitions = models_json_schema(list(wanted), ref_template=_REF)
     return refs, definitions["$defs"]
@@ -119,7 +119,9 @@ def _responses(endpoint: Endpoint, refs: Refs) -> dict[str, Any]:
     answers: dict[str, Any] = {}
     for status, model in endpoint.answers.items():
         answers[str(status)] = {"description": endpoint.summary}
-        if model:
+        if isinstance(model, str):
+            answers[str(status)]["content"] = {model: {"schema": {"type": "string"}}}
+        elif model:
             schema = refs[model, "serialization"]
             answers[str(status)]["content"] = {"application/json": {"schema": schema}}
     problem = refs[ProblemView, "serialization"]

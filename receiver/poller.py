@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from receiver.budget import Health, Inquiry, Quota, RateLimiter, ShiftOver
 from receiver.pacing import Plans
 from receiver.provider import Answer, Asker, Provider, ProviderError
+from receiver.watch import Watch
 from receiver.words import UnknownWords
 from store.clock import Clock
 from store.durations import known_durations
@@ -152,7 +153,9 @@ class Poller:
         clock: Clock,
         owner: str,
         jitter: Callable[[], float],
+        watch: Watch | None = None,
     ) -> None:
+        self._watch = watch or Watch()
         self._store = store
         self._lines = lines
         self._words = words
@@ -261,15 +264,19 @@ class Poller:
             later = Later(task.id, task.poll_fence, early, reached=False, asked=False)
             await self._store.write(reschedule, later)
             return
+        name, began = line.provider.name, line.limiter.monotonic()
         try:
             async with line.limiter.slot():
+                self._watch.waited(name, line.limiter.monotonic() - began)
                 update = await line.provider.query(_Paced(line, inquiry), task, self._clock())
         except ShiftOver:
             at_once = Later(task.id, task.poll_fence, timedelta(0), reached=False, asked=False)
             await self._store.write(reschedule, at_once)
         except ProviderError as error:
+            self._watch.asked(name, error.code)
             await self._failed(line, task, error)
         else:
+            self._watch.asked(name, update.status)
             if inquiry:
                 inquiry.exists = True
             await self._answered(line, task, update)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import secrets
 import select
 import socket
@@ -16,6 +17,7 @@ import threading
 from collections.abc import Callable, Collection, Set
 from typing import TYPE_CHECKING, Any
 
+from store.clock import monotonic
 from store.database import Database, Statement, connect_alone
 
 if TYPE_CHECKING:
@@ -23,6 +25,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("taskbell.store")
 
+EVENTS = "events"
+"""The topic: the log has grown. Whoever reads it looks again after a tenth of a second."""
+
+_EVENTS_SECONDS = 0.05  # so it is announced no more often than that
 _WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 1.0, 30.0
 _CLOSE_SECONDS = 1.0  # a thread that is still connecting, to a host that is away, is left behind
 
@@ -42,14 +48,25 @@ class Notices:
         self._heard = heard
         self._origin = secrets.token_hex(4)
         self._lost = False
+        self._events_at = -math.inf
         self._thread: threading.Thread | None = None
         self._stop, self._stopped = socket.socketpair()
 
     def announce(self, topics: Set[str]) -> list[Statement]:
         """What tells the other processes when, and only if, the transaction commits that runs it."""
-        if not topics or not self._database.postgresql:
+        if not topics or not self._database.postgresql or self._was_said(topics):
             return []
         return [(_ANNOUNCE, {"payload": " ".join((self._origin, *sorted(topics)))})]
+
+    def _was_said(self, topics: Set[str]) -> bool:
+        """A notice wakes every process that listens, ours included: not one for each transaction."""
+        if EVENTS not in topics:
+            return False
+        before, now = self._events_at, monotonic()
+        if topics == {EVENTS} and now - before < _EVENTS_SECONDS:
+            return True
+        self._events_at = now
+        return False
 
     def listen(self) -> None:
         """Start hearing, in the background: PostgreSQL may still be away."""

@@ -11,6 +11,7 @@ from store.database import EVENTS_LOCK
 from store.events import Change, Task, rfc3339, task_json
 from store.handover import hand_over
 from store.ids import new_id
+from store.notices import EVENTS
 from store.tables import deliveries, events
 from store.text import json_bytes
 from store.writer import Tx
@@ -26,6 +27,8 @@ def insert_events(
     if event_rows:
         tx.lock(EVENTS_LOCK)
         tx.write(_INSERT_EVENTS, event_rows)
+        tx.events += [row["type"] for row in event_rows]
+        tx.wake(EVENTS)
     if delivery_rows:
         if not hand_over(tx, event_rows, delivery_rows):
             tx.wake(DELIVERIES)

@@ -21,7 +21,7 @@ from store.database import Database, hold_sqlite_file, translated
 from store.errors import StoreUnavailableError
 from store.notices import Notices
 from store.outlet import Outlet
-from store.writer import Answer, Item, Operation, Writer
+from store.writer import Answer, Item, Operation, Watch, Writer
 
 logger = logging.getLogger("taskbell.store")
 
@@ -91,6 +91,10 @@ class Store:
         """
         self._listeners.setdefault(topic, []).append(wake)
         self._notices.listen()
+
+    def watch(self, watch: Watch) -> None:
+        """Have `watch` called, in the writer's thread, with what each transaction came to."""
+        self._writer.watch = watch
 
     def attach(self, outlet: Outlet) -> None:
         """From the next transaction on hand new deliveries to a dispatcher of this process."""

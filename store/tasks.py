@@ -26,6 +26,7 @@ from sqlalchemy import (
     union_all,
 )
 
+from store.among import among
 from store.bulk import Bulk
 from store.damaged import what_can_be_read
 from store.database import unreadable
@@ -391,6 +392,18 @@ def held_tasks(connection: Connection, provider: str, before: datetime, limit: i
 def get_task(connection: Connection, task_id: str) -> Task | None:
     row = connection.execute(select(tasks).where(tasks.c.id == task_id)).first()
     return task_from_row(row) if row else None
+
+
+def changed_tasks(connection: Connection, seen: Mapping[str, datetime | None]) -> list[Task]:
+    """Those of these tasks that are open and were written after the time they were seen at."""
+    stamps = connection.execute(_STAMPS, {"ids": list(seen)})
+    changed = [row.id for row in stamps if seen[row.id] != row.updated_at]
+    found = connection.execute(_OPEN_AMONG, {"ids": changed}) if changed else ()
+    return [task_from_row(row) for row in found]
+
+
+_OPEN_AMONG = select(tasks).where(among(tasks.c.id, "ids"), text(UNENDED))
+_STAMPS = _OPEN_AMONG.with_only_columns(tasks.c.id, tasks.c.updated_at)
 
 
 def list_tasks(

@@ -19,7 +19,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from sqlalchemy import Connection
 
 from store.bulk import Bulk
-from store.clock import Clock
+from store.clock import Clock, monotonic
 from store.database import Database, Statement, lock_statement, overtaken, translated
 from store.errors import StoreError, StoreUnavailableError
 from store.matching import COUNTER, SUBSCRIPTIONS_VERSION, Subscription, SubscriptionBook
@@ -56,6 +56,8 @@ class Tx:
     handed: list[Delivery] = field(default_factory=list)
     topics: set[str] = field(default_factory=set)
     news: set[str] = field(default_factory=set)
+    events: list[str] = field(default_factory=list)
+    """Types of the events it wrote."""
     _subscriptions: Mapping[str, Subscription] | None = None
     _reserved: list[tuple[Outlet, int]] = field(default_factory=list)
     _unsent: list[Statement] = field(default_factory=list)
@@ -169,6 +171,23 @@ class Caller(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Committed:
+    """A transaction that is over: its operations' names, items and answers, and its events' types."""
+
+    done: Sequence[tuple[str, Any, Any]]
+    events: Sequence[str]
+    seconds: float
+
+
+Watch = Callable[[Committed], object]
+"""Whoever counts what was committed. Called in the writer's thread when nobody waits any more."""
+
+
+def _nobody(_committed: Committed) -> None:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
 class _Job:
     operation: Operation[Any, Any]
     item: Any
@@ -197,6 +216,8 @@ class Writer:
         self._latest = clock()
         self.outlet: Outlet | None = None
         """The dispatcher of this process, if it has one."""
+        self.watch: Watch = _nobody
+        self._over: list[Committed] = []
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._closed = False
         self._door = threading.Lock()  # so that nothing is put in behind the end
@@ -231,6 +252,15 @@ class Writer:
             wanted = [job for job in batch if job.caller.set_running_or_notify_cancel()]
             if wanted:
                 self._committed(self._run(wanted))
+                self._tell_watch()
+
+    def _tell_watch(self) -> None:
+        over, self._over = self._over, []
+        for committed in over:
+            try:
+                self.watch(committed)
+            except Exception:  # what is committed stays so, whoever counts it
+                logger.exception("counting what was written failed")
 
     def _next_batch(self) -> list[_Job] | None:
         job = self._jobs.get()
@@ -250,6 +280,7 @@ class Writer:
 
     def _run(self, batch: list[_Job], tries: int = TRIES) -> set[str]:
         """Do a batch and resolve its futures; the topics to wake."""
+        began = monotonic()
         try:
             answers, tx = self._transaction(batch)
         except StoreUnavailableError as error:
@@ -276,6 +307,9 @@ class Writer:
                     job.caller.set_exception(answer)
                 else:
                     job.caller.set_result(answer)
+            if self.watch is not _nobody:
+                done = [(job.operation.name, job.item, answer) for job, answer in answers]
+                self._over.append(Committed(done, tx.events, monotonic() - began))
             return tx.topics
         return set()
 

@@ -101,16 +101,19 @@ class JsonFace:
 
 
 class LineFace:
-    """A line whenever the status or the provider's own word for it changed."""
+    """A line for each change of the status, of the provider's own word for it, and each tenth done."""
 
     def __init__(self) -> None:
-        self._last: tuple[Any, Any] | None = None
+        self._last: tuple[Any, ...] | None = None
 
     def show(self, task: Json) -> None:
-        state = (task.get("status"), task.get("provider_status"))
+        words = (task.get("status"), task.get("provider_status"))
+        done = _progress(task)
+        state = (*words, None if done is None else int(done * 10))
         if state != self._last:
             time = output.when(task.get("updated_at"), None)
-            output.result("  ".join([time, *map(output.word, state)]))
+            share = [] if done is None else [f"{done:.0%}"]
+            output.result("  ".join([time, *map(output.word, words), *share]))
         self._last = state
 
     def away(self, reason: str) -> None:
@@ -170,8 +173,8 @@ class LiveFace:
         ]
         if self._task.get("provider_status"):
             row.append(Text(output.word(self._task["provider_status"])))
-        progress = self._task.get("progress")
-        if isinstance(progress, int | float) and status not in EXIT_CODES:
+        progress = _progress(self._task)
+        if progress is not None:
             row += [ProgressBar(total=1.0, completed=progress, width=24), Text(f"{progress:.0%}")]
         return _line(row)
 
@@ -186,6 +189,14 @@ class LiveFace:
         begun = output.moment(self._task.get("created_at"))
         ended = output.moment(self._task.get("finished_at")) or self._clock()
         return (ended - begun).total_seconds() if begun else 0.0
+
+
+def _progress(task: Json) -> float | None:
+    """How much is done, from 0 to 1, while it is not all."""
+    progress = task.get("progress")
+    if not isinstance(progress, int | float) or task.get("status") in EXIT_CODES:
+        return None
+    return float(progress)
 
 
 def _line(row: list[Any]) -> Table:

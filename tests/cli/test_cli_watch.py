@@ -112,6 +112,16 @@ def test_each_change_is_a_line_and_the_outputs_come_last() -> None:
     assert world.asked == [f"GET /v1/tasks/{ID}"] * 5
 
 
+def test_each_tenth_done_is_a_line() -> None:
+    done = [0.0, 0.31, 0.32, 0.39, 0.4, 1.0]
+    world = World([*(a_task("processing", "Running", progress=each) for each in done), DONE])
+
+    lines = world.run("watch", ID).stdout.splitlines()
+
+    assert [line.split()[-1] for line in lines[:-2]] == ["0%", "31%", "40%", "100%"]
+    assert lines[-2].endswith("succeeded  Success")
+
+
 @pytest.mark.parametrize(
     ("last", "code", "line"),
     [

@@ -15,6 +15,7 @@ import pytest
 import store.notices
 from store.clock import monotonic
 from store.database import Database, connect_alone, open_database
+from store.notices import EVENTS
 from store.store import Store
 from store.writer import Operation, Tx
 from tests.app import AWAY
@@ -131,6 +132,22 @@ def test_what_concerns_nobody_else_is_not_announced(
         writer.store.write_now(say, "end")
 
         assert listener.heard.get(timeout=SECONDS) == "end"
+
+
+def test_a_log_that_grows_fast_is_announced_now_and_then(postgresql_url: str) -> None:
+    with processes(*2 * [postgresql_url]) as (writer, listener):
+        listener.listen(EVENTS, "news", "end")
+        listeners(postgresql_url, 1)
+
+        writer.store._notices._events_at = monotonic() + 60  # as if it had just been said
+        writer.store.write_now(say, EVENTS)
+        writer.store.write_now(say, "news")
+        writer.store._notices._events_at = monotonic() - 1
+        writer.store.write_now(say, EVENTS)
+        writer.store.write_now(say, "end")
+
+        heard = [listener.heard.get(timeout=SECONDS) for _ in range(3)]
+    assert heard == ["news", EVENTS, "end"]
 
 
 def test_a_lost_connection_is_made_again_and_told_once_each_way(

@@ -17,6 +17,7 @@ from store.clock import ManualClock
 from store.deliveries import Attempt, Finished, finish
 from store.records import Receipt, Unread, keep_unread, record
 from store.retention import Prune, cancel_leftovers, prune
+from store.stats import read_backlog
 from store.store import Store
 from store.subscriptions import delete
 from store.tables import deliveries
@@ -209,6 +210,14 @@ def record_pushes(store: Store, clock: ManualClock) -> None:
     store.write_now(keep_unread, Unread("minimax", Receipt("tok_7", b"<html>")))
 
 
+def count_what_is_open(store: Store, clock: ManualClock) -> None:
+    def count(tx: Tx, items: Sequence[None]) -> list[None]:
+        read_backlog(tx.connection)
+        return list(items)
+
+    store.write_now(Operation("count", count), None)
+
+
 def prune_tasks(store: Store, clock: ManualClock) -> None:
     store.write_now(prune, Prune(timedelta(days=30)))
     clock.advance(days=30)
@@ -224,6 +233,10 @@ def prune_tasks(store: Store, clock: ManualClock) -> None:
         (claim_tasks, {"ix_tasks_due", "ix_tasks_unverified"}),
         (expire_tasks, {"ix_tasks_deadline"}),
         (record_pushes, {"uq_tasks_provider_provider_task_id", "ix_tasks_token"}),
+        (
+            count_what_is_open,
+            {"ix_deliveries_due", "ix_deliveries_in_flight"},
+        ),
         (prune_tasks, {"ix_tasks_ended", "ix_events_task_id", "ix_receipts_task_id"}),
     ],
 )
