@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from receiver.poller import Poller
 from store.clock import ManualClock
 from tests.app import Taskbell, good, problem
 from tests.conftest import START
@@ -39,10 +40,10 @@ class Scene:
             return len(self.provider.requests) >= times
 
         await until(so_often)
-        poller = self.taskbell.service.loops[0]
+        (poller,) = (loop for loop in self.taskbell.service.loops if isinstance(loop, Poller))
 
         async def taken_in() -> bool:
-            return not poller.rounds.under_way  # type: ignore[attr-defined]
+            return not poller.rounds.under_way
 
         await until(taken_in)
 

@@ -583,7 +583,10 @@ def test_who_has_a_rate_and_asks_for_a_pause_is_left_alone(
     tell(store, push("t2"))
 
     clock.advance(seconds=599)
-    assert len(catch(store).deliveries) == meanwhile
+    taken = catch(store).deliveries
+    assert len(taken) == meanwhile
+    for delivery in taken:  # else it would keep the one place of a subscription that fails
+        outcomes.delivered(delivery)
 
     clock.advance(seconds=1)
     assert len(catch(store).deliveries) == 1
