@@ -66,7 +66,8 @@ def _printable(line: str) -> str:
 
 
 def _time(record: logging.LogRecord) -> str:
-    return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+    moment = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+    return moment.removesuffix("+00:00") + "Z"
 
 
 def _fields(record: logging.LogRecord) -> list[tuple[str, object]]:

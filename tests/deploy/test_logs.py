@@ -49,7 +49,7 @@ def test_a_json_line_has_time_level_logger_message_and_fields() -> None:
     line = as_json(record("push of %d", 7, provider="minimax", task=None, seconds=0.5, final=True))
 
     assert line == {
-        "time": "2026-01-01T12:00:00.250+00:00",
+        "time": "2026-01-01T12:00:00.250Z",
         "level": "info",
         "logger": "taskbell.callbacks",
         "message": "push of 7",
