@@ -31,7 +31,8 @@ class Locked:
     async def run(self, rig: Rig, weakness: str = "") -> Outcome:
         file = rig.database_url.removeprefix("sqlite:///")
         patience = 0.5 if rig.short else BUSY_TIMEOUT_SECONDS
-        tricks = {"busy_timeout": patience, **_WEAK.get(weakness, {})}
+        # what was sent cannot be written down while the lock lasts: its lease must last longer
+        tricks = {"busy_timeout": patience, "lease_margin": 60, **_WEAK.get(weakness, {})}
         async with (
             scene(rig, tricks=tricks) as playing,
             challenging(*playing.server.door) as challenges,
