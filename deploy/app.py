@@ -18,6 +18,7 @@ from starlette.routing import Match, Route
 from deploy import __version__
 from deploy.headers import SECURITY_HEADERS, SecurityHeaders
 from deploy.hosts import KnownHosts
+from deploy.pages import make_frame, page_routes
 from deploy.rules import SubscriptionRules
 from deploy.service import Service, confirms, timeout_of
 from deploy.settings import Settings
@@ -39,6 +40,7 @@ from receiver.callbacks import CallbackDoor, Entrance
 from receiver.endpoint import Endpoint, serve
 from receiver.keyring import JwksKeyRing
 from receiver.openapi import openapi, page
+from receiver.pages.frame import Frame
 from receiver.problems import Problem, problem_response
 from receiver.provider import providers
 from receiver.revoked import RevokedTokens
@@ -61,6 +63,10 @@ def make_app(service: Service) -> Starlette:
         routes.append(Route("/callbacks/{provider}/{token}", door, methods=["POST"]))
         routes += _documents(endpoints)
     routes += [serve(endpoint, authority, service.store) for endpoint in endpoints]
+    frame = None
+    if "receive" in service.settings.roles:
+        frame = make_frame(service, authority, endpoints)
+        routes += page_routes(service, frame)
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
@@ -78,7 +84,7 @@ def make_app(service: Service) -> Starlette:
         ],
         exception_handlers={
             Problem: _on_problem,
-            HTTPException: _on_http_exception,
+            HTTPException: partial(_on_http_exception, frame),
             Exception: _on_bug,
         },
     )
@@ -205,14 +211,25 @@ async def _on_problem(_request: Request, error: Exception) -> Response:
     return problem_response(error)
 
 
-async def _on_http_exception(request: Request, error: Exception) -> Response:
+async def _on_http_exception(frame: Frame | None, request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101
     details = {404: "no such page", 405: "this page does not take that method"}
     detail = details.get(error.status_code, "the request cannot be served")
     headers = dict(error.headers or {})
     if error.status_code == 405:
         headers["Allow"] = _allowed(request)
-    return problem_response(Problem(error.status_code, detail, headers))
+    problem = Problem(error.status_code, detail, headers)
+    return (
+        frame.error(request, problem)
+        if frame and _by_a_person(request)
+        else problem_response(problem)
+    )
+
+
+def _by_a_person(request: Request) -> bool:
+    """Whether a browser asks for something to look at, and not a program for the API."""
+    of_programs = request.url.path.startswith(("/v1/", "/callbacks/"))
+    return "text/html" in request.headers.get("accept", "") and not of_programs
 
 
 def _allowed(request: Request) -> str:

@@ -1,4 +1,7 @@
-"""Headers of every answer, which keep a browser from making anything of it."""
+"""Headers of every answer, which keep a browser from making anything of it.
+
+A page and its files bring policies of their own, and keep those.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ RAW_SECURITY_HEADERS = [(name.encode(), value.encode()) for name, value in SECUR
 
 
 class SecurityHeaders:
-    """Adds them to what the app answers."""
+    """Adds those that an answer does not bring."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -23,7 +26,9 @@ class SecurityHeaders:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *RAW_SECURITY_HEADERS]
+                given = {name for name, _ in message["headers"]}
+                ours = [header for header in RAW_SECURITY_HEADERS if header[0] not in given]
+                message["headers"] = [*message["headers"], *ours]
             await send(message)
 
         await self._app(scope, receive, with_headers if scope["type"] == "http" else send)

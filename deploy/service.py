@@ -30,6 +30,7 @@ from receiver.asking import HttpAsker
 from receiver.budget import Health, RateLimiter
 from receiver.feed import MOST as MOST_FOLLOWERS
 from receiver.feed import Feed
+from receiver.pages.once import OnceLinks
 from receiver.poller import Line, Poller
 from receiver.provider import Provider, providers
 from receiver.words import UnknownWords
@@ -79,6 +80,7 @@ class Service:
     feed: Feed
     metrics: Metrics
     askers: dict[str, HttpAsker]
+    once_links: OnceLinks
     loops: list[Loop] = field(default_factory=list)
     draining: bool = False
     hurried: asyncio.Event = field(default_factory=asyncio.Event)
@@ -175,6 +177,7 @@ def make_service(
         askers={
             name: _asker(chosen, clock, transport) for name, chosen in settings.providers.items()
         },
+        once_links=OnceLinks(monotonic),
         _client=client,
     )
     if "receive" in settings.roles:

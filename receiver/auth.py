@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+from dataclasses import dataclass
 
 from starlette.requests import Request
 
@@ -12,7 +13,7 @@ from receiver.guesses import ALLOWED, Guesses, neighbourhood
 from receiver.problems import Problem, store_away
 from store.clock import monotonic
 from store.errors import StoreUnavailableError
-from store.keys import ApiKey, Scope, digest, find_key, known_digests, same
+from store.keys import ApiKey, Scope, digest, find_key, get_key, known_digests, same
 from store.store import Store
 
 logger = logging.getLogger("taskbell.api")
@@ -22,7 +23,28 @@ FIRST_KEY = "first"
 
 _REMEMBERED_SECONDS = 5.0  # a revoked key is refused after that at the latest, in every process
 _REMEMBERED_MOST = 1000
-_LONGEST_KEY = 200
+LONGEST_KEY = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Whose key it is: what a page shows of it, and what it may do."""
+
+    key_id: str
+    name: str
+    scope: Scope
+
+    def must(self, scope: Scope) -> None:
+        """Raise Problem 403 when the key's scope is too weak."""
+        if not self.scope.allows(scope):
+            raise Problem(403, f"this API key may {self.scope}; {scope} is needed")
+
+
+_FIRST = Holder(FIRST_KEY, "TASKBELL_API_KEY", Scope.ADMIN)
+
+
+def _holder(key: ApiKey) -> Holder:
+    return Holder(key.id, key.name, key.scope)
 
 
 class Authority:
@@ -36,7 +58,8 @@ class Authority:
     def __init__(self, store: Store, first_key: str | None) -> None:
         self._store = store
         self._first = digest(first_key) if first_key else None
-        self._remembered: dict[str, tuple[float, ApiKey]] = {}
+        self._first_ticket = f"{FIRST_KEY}.{digest(f'ticket {self._first}')[:16]}"
+        self._remembered: dict[str, tuple[float, ApiKey]] = {}  # by digest, or by id
         self._guesses = Guesses()
         self._digests: frozenset[str] = frozenset()
         self._digests_until = 0.0
@@ -45,21 +68,23 @@ class Authority:
     async def require(self, request: Request, scope: Scope) -> str:
         """The key's id. Raise Problem 401 without a good key, 403 when its scope is too weak."""
         text = _bearer(request)
-        held = await self._key(request, digest(text)) if text else None
-        if held is None:
+        holder = await self.identify(request, text) if text else None
+        if holder is None:
             raise Problem(
                 401,
                 "send a valid API key: Authorization: Bearer <key>",
                 {"WWW-Authenticate": 'Bearer realm="taskbell"'},
             )
-        key_id, its_scope = held
-        if not its_scope.allows(scope):
-            raise Problem(403, f"this API key may {its_scope}; {scope} is needed")
-        return key_id
+        holder.must(scope)
+        return holder.key_id
 
-    async def _key(self, request: Request, key_digest: str) -> tuple[str, Scope] | None:
+    async def identify(self, request: Request, text: str) -> Holder | None:
+        """Whose key this is; None for a wrong one. Raises Problem 429 for one guess too many."""
+        if not 0 < len(text) <= LONGEST_KEY:
+            return None
+        key_digest = digest(text)
         if self._first is not None and same(self._first, key_digest):
-            return FIRST_KEY, Scope.ADMIN
+            return _FIRST
         now = monotonic()
         until, key = self._remembered.get(key_digest, (0.0, None))
         if key is None or until <= now:
@@ -67,7 +92,33 @@ class Authority:
                 key = await self._look_up(request, key_digest, now)
             except StoreUnavailableError:
                 raise store_away() from None
-        return (key.id, key.scope) if key else None
+        return _holder(key) if key else None
+
+    @property
+    def first(self) -> Holder | None:
+        """Whoever holds TASKBELL_API_KEY; None when it is not set."""
+        return _FIRST if self._first is not None else None
+
+    def ticket(self, holder: Holder) -> str:
+        """What a session keeps of a key: its id; of TASKBELL_API_KEY a mark that goes with it."""
+        return self._first_ticket if holder.key_id == FIRST_KEY else holder.key_id
+
+    async def admit(self, ticket: str) -> Holder | None:
+        """Whose ticket that is; None when its key was revoked, or changed. Raises Problem 503."""
+        if same(ticket, self._first_ticket) and self._first is not None:
+            return _FIRST
+        now = monotonic()
+        until, key = self._remembered.get(ticket, (0.0, None))
+        if key is None or until <= now:
+            try:
+                key = await self._store.read(get_key, ticket)
+            except StoreUnavailableError:
+                raise store_away() from None
+            if key is None:
+                self._remembered.pop(ticket, None)
+                return None
+            self._remember(ticket, key, now)
+        return _holder(key)
 
     async def _look_up(self, request: Request, key_digest: str, now: float) -> ApiKey | None:
         address = neighbourhood(request.client.host if request.client else "")
@@ -118,6 +169,4 @@ def _bearer(request: Request) -> str | None:
     if len(given) != 1:  # with two, a proxy may have judged by the other one
         return None
     scheme, _, key = given[0].partition(" ")
-    if scheme.lower() != "bearer" or not 0 < len(key) <= _LONGEST_KEY:
-        return None
-    return key
+    return key if scheme.lower() == "bearer" else None

@@ -150,7 +150,7 @@ def serve(endpoint: Endpoint, authority: Authority, store: Store) -> Route:
 
         key_id = await admit()
         call = Call(
-            path=_path(request),
+            path=ids_in_path(request),
             headers=request.headers,
             receive=request.receive,
             admit=admit,
@@ -159,15 +159,7 @@ def serve(endpoint: Endpoint, authority: Authority, store: Store) -> Route:
             _query=_query(endpoint, request),
             _body=await _body(endpoint, request),
         )
-        try:
-            reply = await endpoint.handler(call)
-            await call.note(store, reply.body if isinstance(reply, Reply) else None)
-        except NotFoundError as error:
-            raise Problem(404, str(error)) from None
-        except ConflictError as error:
-            raise Problem(409, str(error)) from None
-        except StoreUnavailableError:
-            raise store_away() from None
+        reply = await perform(endpoint, call, store)
         if not isinstance(reply, Reply):
             return reply
         if reply.body is None:
@@ -175,6 +167,47 @@ def serve(endpoint: Endpoint, authority: Authority, store: Store) -> Route:
         return Response(reply.body.model_dump_json(), reply.status, media_type="application/json")
 
     return Route(endpoint.path, answer, methods=[endpoint.method])
+
+
+async def perform(endpoint: Endpoint, call: Call, store: Store) -> Reply | ASGIApp:
+    """Have it done, with its row in the audit. Raises Problem."""
+    try:
+        reply = await endpoint.handler(call)
+        await call.note(store, reply.body if isinstance(reply, Reply) else None)
+    except NotFoundError as error:
+        raise Problem(404, str(error)) from None
+    except ConflictError as error:
+        raise Problem(409, str(error)) from None
+    except StoreUnavailableError:
+        raise store_away() from None
+    return reply
+
+
+def call_for(
+    endpoint: Endpoint,
+    request: Request,
+    key_id: str,
+    ids: Mapping[str, str],
+    value: Mapping[str, Any],
+) -> Call:
+    """The call that a form on a page stands for. value: the body, as JSON would have it.
+
+    Raises Problem 422 when that is not what the endpoint takes.
+    """
+
+    async def admit() -> str:
+        return key_id  # was let in a moment ago; only streams ask again
+
+    return Call(
+        path=ids,
+        headers=request.headers,
+        receive=request.receive,
+        admit=admit,
+        key_id=key_id,
+        _action=action_of(endpoint),
+        _query=None,
+        _body=None if endpoint.body is None else validated(endpoint.body, value, "field"),
+    )
 
 
 def action_of(endpoint: Endpoint) -> str | None:
@@ -200,7 +233,8 @@ _DONE = {
 }
 
 
-def _path(request: Request) -> dict[str, str]:
+def ids_in_path(request: Request) -> dict[str, str]:
+    """Its ids by their names. Raises Problem 404 for what no id looks like."""
     ids: dict[str, str] = request.path_params
     # what no id looks like is not asked for: PostgreSQL fails on a NUL, and answers repeat ids
     if not all(_ID.fullmatch(text) for text in ids.values()):
@@ -217,7 +251,7 @@ def _query(endpoint: Endpoint, request: Request) -> BaseModel | None:
     for name, times in Counter(name for name, _ in pairs).items():
         if times > 1:
             raise Problem(422, f"query parameter {_quoted(name)} is there twice")
-    return _validated(endpoint.query, dict(pairs), "query parameter")
+    return validated(endpoint.query, dict(pairs), "query parameter")
 
 
 async def _body(endpoint: Endpoint, request: Request) -> BaseModel | None:
@@ -239,10 +273,11 @@ async def _body(endpoint: Endpoint, request: Request) -> BaseModel | None:
         raise Problem(400, "the connection ended before the body did") from None
     except BadBody as error:
         raise Problem(400, str(error)) from None
-    return _validated(endpoint.body, value, "field")
+    return validated(endpoint.body, value, "field")
 
 
-def _validated(model: type[M], value: Any, what: str) -> M:
+def validated(model: type[M], value: Any, what: str) -> M:
+    """The value as its model. Raises Problem 422 that names the place and the rule."""
     try:
         return model.model_validate(value)
     except ValidationError as error:

@@ -40,11 +40,27 @@ _HEADERS = (
 _END: Message = {"type": "http.response.body", "body": b"", "more_body": False}
 
 
+def _event(entry: Entry) -> bytes:
+    # the body is one line: JSON as we write it holds no bare line break
+    return b"id: %d\nevent: %s\ndata: %s\n\n" % (entry.cursor, entry.type.encode(), entry.body)
+
+
+def _progress(task: Task) -> bytes:
+    """Without an id: there is nothing to resume, and the last event's stays the client's place."""
+    body = {
+        "type": PROGRESS,
+        "timestamp": rfc3339(task.updated_at),
+        "data": {"task": task_json(task)},
+    }
+    return b"event: %s\ndata: %s\n\n" % (PROGRESS.encode(), json_bytes(body))
+
+
 @dataclass(frozen=True, slots=True)
 class EventStream:
     """The answer: an ASGI app. It ends when the client leaves, or is too slow, or we stop.
 
-    admit: raises Problem when the client may hear no more.
+    admit: raises Problem when the client may hear no more. tell, tell_progress: how an event, or
+    a task's progress, is written.
     """
 
     feed: Feed
@@ -52,6 +68,8 @@ class EventStream:
     after: int
     admit: Callable[[], Awaitable[object]]
     progress: bool = False
+    tell: Callable[[Entry], bytes] = _event
+    tell_progress: Callable[[Task], bytes] = _progress
     take_seconds: float = TAKE_SECONDS
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -81,7 +99,7 @@ class EventStream:
                 if not await self._still_admitted():
                     return
             moved = follower.take_progress()
-            news = b"".join([*map(_event, entries), *map(_progress, moved)])
+            news = b"".join([*map(self.tell, entries), *map(self.tell_progress, moved)])
             await self._send(send, news or _HEARTBEAT)
 
     async def _still_admitted(self) -> bool:
@@ -94,18 +112,3 @@ class EventStream:
     async def _send(self, send: Send, chunk: bytes) -> None:
         async with asyncio.timeout(self.take_seconds):
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
-
-
-def _event(entry: Entry) -> bytes:
-    # the body is one line: JSON as we write it holds no bare line break
-    return b"id: %d\nevent: %s\ndata: %s\n\n" % (entry.cursor, entry.type.encode(), entry.body)
-
-
-def _progress(task: Task) -> bytes:
-    """Without an id: there is nothing to resume, and the last event's stays the client's place."""
-    body = {
-        "type": PROGRESS,
-        "timestamp": rfc3339(task.updated_at),
-        "data": {"task": task_json(task)},
-    }
-    return b"event: %s\ndata: %s\n\n" % (PROGRESS.encode(), json_bytes(body))

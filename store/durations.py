@@ -7,7 +7,7 @@ half once enough has been added, so that it follows a model that became faster o
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -64,6 +64,19 @@ class Durations:
     @property
     def total(self) -> float:
         return sum(self.counts)
+
+    def quantile(self, share: float) -> float | None:
+        """The seconds within which so large a share of the endings came; None when there is none.
+
+        >>> Durations().taught([Ending(Model("minimax", "m", ""), 60, 60)]).quantile(0.5)
+        61.6
+        """
+        left = share * self.total
+        for start, end, count in zip(EDGES, EDGES[1:], self.counts, strict=False):
+            if count and count >= left:
+                return round(start + (end - start) * left / count, 1)
+            left -= count
+        return None
 
     def taught(self, endings: Sequence[Ending]) -> Durations:
         """With these endings added, the last ones last."""
@@ -125,6 +138,12 @@ def learn(tx: Tx, endings: Sequence[Ending]) -> None:
 def known_durations(connection: Connection) -> dict[Model, Durations]:
     """All that was learned: a few hundred rows at most."""
     return _by_model(connection.execute(select(durations)))
+
+
+def durations_of(connection: Connection, models: Collection[Model]) -> dict[Model, Durations]:
+    """What was learned of these."""
+    named = [(model.provider, model.name, model.kind) for model in models]
+    return _by_model(connection.execute(select(durations).where(_KEY.in_(named)))) if named else {}
 
 
 _KEY = tuple_(durations.c.provider, durations.c.model, durations.c.kind)

@@ -129,6 +129,12 @@ def find_key(connection: Connection, key_digest: str) -> ApiKey | None:
     return ApiKey(row.id, row.name, Scope(row.scope), row.created_at)
 
 
+def get_key(connection: Connection, key_id: str) -> ApiKey | None:
+    """The key of that id, unless it was revoked."""
+    row = connection.execute(select(api_keys).where(api_keys.c.id == key_id, _VALID)).first()
+    return ApiKey(row.id, row.name, Scope(row.scope), row.created_at) if row else None
+
+
 def known_digests(connection: Connection) -> frozenset[str]:
     """Of every key that was not revoked."""
     query = select(api_keys.c.digest).where(api_keys.c.revoked_at.is_(None))

@@ -29,7 +29,7 @@ async def taskbell(sqlite_url: str, clock: ManualClock) -> AsyncIterator[Taskbel
         ("GET", "/openapi.json", 200),
         ("HEAD", "/healthz", 200),
         ("GET", "/v1/tasks", 401),
-        ("GET", "/", 404),
+        ("GET", "/nothing", 404),
         ("PUT", "/v1/tasks", 405),
         ("GET", "/callbacks/minimax/token", 405),
         ("POST", "/callbacks/minimax/token", 404),
@@ -49,7 +49,7 @@ async def test_every_answer_keeps_a_browser_from_making_anything_of_it(
 @pytest.mark.parametrize(
     "path",
     [
-        "/",
+        "/nothing",
         "/v1",
         "/v1/nothing",
         "/callbacks",

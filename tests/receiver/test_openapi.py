@@ -38,8 +38,8 @@ JUDGE = {
 }
 WITH_KEY = {"auth": {"openapi": {"apiKey": {"bearer": ADMIN_KEY}}}}
 
-DOCUMENTS = {"/openapi.json", "/docs"}
-DOOR = "/callbacks/{provider}/{token}"
+API = ("/v1/", "/healthz", "/readyz", "/metrics")
+"""What the paths of the API begin with; the others are for providers and for people."""
 
 
 @pytest.fixture
@@ -108,13 +108,13 @@ async def taskbell(sqlite_url: str, clock: ManualClock) -> AsyncIterator[Taskbel
         yield taskbell
 
 
-async def test_every_page_is_in_the_document(taskbell: Taskbell) -> None:
+async def test_every_path_of_the_api_is_in_the_document(taskbell: Taskbell) -> None:
     document = good(await taskbell.door.get("/openapi.json"))
 
     served = {
         (route.path, method)
         for route in taskbell.app.routes
-        if isinstance(route, Route) and route.path not in {*DOCUMENTS, DOOR}
+        if isinstance(route, Route) and route.path.startswith(API)
         for method in (route.methods or set()) - {"HEAD"}
     }
     described = {

@@ -1,0 +1,302 @@
+"""The frame around every page: who is there, in which language, what may be posted, what goes wrong."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import secrets
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, quote, urlsplit
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from pydantic import BaseModel
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from receiver.auth import Authority, Holder
+from receiver.body import BodyTooLarge, BodyTooSlow, read_body
+from receiver.endpoint import Endpoint, Reply, action_of, call_for, ids_in_path, perform
+from receiver.pages import assets, phrases
+from receiver.pages.session import LASTS, Session, Sessions
+from receiver.pages.visit import Cookie, Visit
+from receiver.pages.words import LANGUAGES, TAGS, wished, words
+from receiver.problems import Problem, store_away
+from store.clock import Clock
+from store.errors import NotFoundError, StoreUnavailableError
+from store.keys import Scope
+from store.store import Store
+
+logger = logging.getLogger("taskbell.pages")
+
+SCREENS = {
+    "tasks": "/",
+    "events": "/events",
+    "subscriptions": "/subscriptions",
+    "deliveries": "/deliveries",
+    "providers": "/providers",
+}
+THEMES = ("auto", "light", "dark")
+
+FORM_LIMIT = 64 * 1024
+FORM_SECONDS = 10.0
+_FIELDS = 100
+_YEAR = 365 * 24 * 3600
+_SAID = re.compile(r"[a-z_.]{1,60}")
+_TEMPLATES = Path(__file__).parent / "templates"
+
+Handler = Callable[[Visit], Awaitable[Response]]
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A path, and what is shown there. scope None: it needs no login."""
+
+    path: str
+    handler: Handler
+    method: str = "GET"
+    scope: Scope | None = Scope.READ
+
+
+class Frame:
+    """Serves pages. endpoints: the API's, whose calls are the pages' actions."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        authority: Authority,
+        sessions: Sessions,
+        endpoints: Sequence[Endpoint],
+        public_url: str,
+        clock: Clock,
+    ) -> None:
+        self._store = store
+        self._authority = authority
+        self._sessions = sessions
+        self._actions = {action: each for each in endpoints if (action := action_of(each))}
+        self._public = urlsplit(public_url).netloc.lower()
+        self._clock = clock
+        self._templates = _templates()
+
+    def route(self, page: Page) -> Route:
+        """The Starlette route of a page."""
+        return Route(page.path, partial(self._answer, page), methods=[page.method])
+
+    def error(self, request: Request, problem: Problem) -> Response:
+        """What went wrong, as a page, for a request that no page is there for."""
+        visit = self._visit(request, None)
+        return self._finished(visit, self._error_page(visit, problem))
+
+    async def _answer(self, page: Page, request: Request) -> Response:
+        visit = self._visit(request, page)
+        try:
+            response = await self._served(page, visit)
+        except Problem as problem:
+            response = self._error_page(visit, problem)
+        except NotFoundError:
+            response = self._error_page(visit, Problem(404, "nothing has that id"))
+        except StoreUnavailableError:
+            response = self._error_page(visit, store_away())
+        except Exception:  # a person gets a page, too, and what to look for in the log
+            mark = secrets.token_hex(4)
+            logger.exception("a page failed", extra={"error_id": mark, "page": page.path})
+            response = self._error_page(visit, Problem(500, mark))
+        return self._finished(visit, response)
+
+    async def _served(self, page: Page, visit: Visit) -> Response:
+        visit.ids = ids_in_path(visit.request)
+        visit.holder = await self._who(visit)
+        if page.method == "POST":
+            visit.form = await self._form(visit)
+        if page.scope is not None:
+            if visit.holder is None:
+                return _to_login(visit)
+            visit.holder.must(page.scope)
+        return await page.handler(visit)
+
+    def _visit(self, request: Request, page: Page | None) -> Visit:
+        cookies = request.cookies
+        session = self._sessions.read(cookies.get(self._sessions.cookie, ""))
+        said = cookies.get(self._name("said"), "")
+        visit = Visit(
+            request=request,
+            session=session or self._sessions.begin(),
+            holder=None,
+            words=words(self._language(request)),
+            theme=_one_of(THEMES, cookies.get(self._name("theme"))),
+            now=self._clock(),
+            form={},
+            ids={},
+            said=said if _SAID.fullmatch(said) else None,
+            _render=self._render,
+            _act=self._act,
+            _again=self._who,
+        )
+        if session is None and page is not None:
+            self.remember(visit, visit.session)
+        return visit
+
+    def remember(self, visit: Visit, session: Session) -> None:
+        """Give the browser this session."""
+        visit.session = session
+        seconds = int(LASTS.total_seconds())
+        visit.cookies.append(Cookie("", self._sessions.write(session), seconds))
+
+    def _language(self, request: Request) -> str:
+        asked = request.query_params.get("lang") or request.cookies.get(self._name("language"))
+        return asked if asked in LANGUAGES else wished(request.headers.get("accept-language", ""))
+
+    def _name(self, cookie: str) -> str:
+        return f"{self._sessions.cookie}-{cookie}" if cookie else self._sessions.cookie
+
+    async def _form(self, visit: Visit) -> Mapping[str, str]:
+        """What was posted. Raises Problem 403 unless one of our own pages in this session asked."""
+        request = visit.request
+        if not self._ours(request):
+            raise Problem(403, "forms of other sites are not taken")
+        if request.headers.get("content-type", "").partition(";")[0] != _FORM:
+            raise Problem(415, f"send the form as {_FORM}")
+        form = await _fields(request)
+        if not self._sessions.fits(visit.session, form.get("form_token", "")):
+            raise Problem(403, "this form is too old: load its page again")
+        return form
+
+    def _ours(self, request: Request) -> bool:
+        """Whether it comes from a page of ours, as far as the browser says."""
+        if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+            return False
+        origin = request.headers.get("origin")
+        if origin is None:
+            return True
+        # a proxy may end TLS, and may call us by another name than the browser does
+        host = request.headers.get("host", "").lower()
+        return urlsplit(origin).netloc.lower() in (host, self._public) and origin != "null"
+
+    async def _who(self, visit: Visit) -> Holder | None:
+        ticket = visit.session.ticket
+        if ticket is None or not self._sessions.lasts(visit.session):
+            return None
+        return await self._authority.admit(ticket)
+
+    async def _act(
+        self, visit: Visit, action: str, value: Mapping[str, Any], ids: Mapping[str, str]
+    ) -> BaseModel | None:
+        holder, endpoint = visit.required(), self._actions[action]
+        holder.must(endpoint.scope or Scope.READ)
+        call = call_for(endpoint, visit.request, holder.key_id, ids, value)
+        reply = await perform(endpoint, call, self._store)
+        assert isinstance(reply, Reply)  # noqa: S101 - only a stream is none, and it changes nothing
+        return reply.body
+
+    def _render(self, visit: Visit, template: str, values: Mapping[str, Any]) -> str:
+        if visit.said is not None:
+            visit.cookies.append(Cookie("said", "", 0))
+        return self._templates.get_template(template).render(
+            **values,
+            visit=visit,
+            t=visit.words,
+            phrase=phrases.Phrases(visit.words, visit.now),
+            form_token=self._sessions.form_token(visit.session),
+            language_tag=TAGS[visit.words.language],
+        )
+
+    def _error_page(self, visit: Visit, problem: Problem) -> Response:
+        title = HTTPStatus(problem.status).phrase
+        response = visit.page("error.html", status=problem.status, problem=problem, title=title)
+        response.headers.update(problem.headers)
+        return response
+
+    def _finished(self, visit: Visit, response: Response) -> Response:
+        for cookie in visit.cookies:
+            response.set_cookie(
+                self._name(cookie.name),
+                cookie.value,
+                max_age=cookie.seconds,
+                secure=self._sessions.secure,
+                httponly=True,
+                # a link in a chat must find the session; what changes something needs a form's token
+                samesite="lax",
+            )
+        return response
+
+    # signing in and out, which only receiver.pages.login does
+
+    async def sign_in(self, visit: Visit, key: str) -> bool:
+        """Whether it is a key. Raises Problem 429 for one guess too many."""
+        return self._signed_in(visit, await self._authority.identify(visit.request, key))
+
+    def sign_in_first(self, visit: Visit) -> bool:
+        """The same for who comes by a one-time link."""
+        return self._signed_in(visit, self._authority.first)
+
+    def sign_out(self, visit: Visit) -> None:
+        self.remember(visit, self._sessions.begin())
+
+    def choose(self, visit: Visit, name: str, value: str) -> None:
+        """Keep a choice of this browser's: theme or language."""
+        visit.cookies.append(Cookie(name, value, _YEAR))
+
+    def _signed_in(self, visit: Visit, holder: Holder | None) -> bool:
+        if holder is not None:
+            self.remember(visit, self._sessions.begin(self._authority.ticket(holder)))
+        return holder is not None
+
+
+_FORM = "application/x-www-form-urlencoded"
+
+
+async def _fields(request: Request) -> dict[str, str]:
+    try:
+        raw = await read_body(request, FORM_LIMIT, FORM_SECONDS)
+        pairs = parse_qsl(
+            raw.decode(), keep_blank_values=True, max_num_fields=_FIELDS, errors="strict"
+        )
+    except BodyTooLarge:
+        raise Problem(413, f"the form is over {FORM_LIMIT} bytes") from None
+    except BodyTooSlow:
+        raise Problem(408, f"the form took longer than {FORM_SECONDS:g} s") from None
+    except ClientDisconnect:
+        raise Problem(400, "the connection ended before the form did") from None
+    except ValueError:
+        raise Problem(400, "this is not a form") from None
+    return dict(pairs)
+
+
+def _to_login(visit: Visit) -> Response:
+    """To the login, and back to where somebody wanted to go when that was only to look."""
+    wanted = visit.address if visit.request.method in ("GET", "HEAD") else "/"
+    login = "/login" if wanted == "/" else f"/login?next={quote(wanted, safe='/')}"
+    if "hx-request" in visit.request.headers:
+        return Response(status_code=401, headers={"HX-Redirect": login})
+    return visit.see_other(login)
+
+
+def _one_of(choices: Sequence[str], value: str | None) -> str:
+    return value if value is not None and value in choices else choices[0]
+
+
+def _pretty(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, indent=2)
+
+
+def _templates() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+    )
+    environment.filters["pretty"] = _pretty
+    environment.globals.update(
+        asset=assets.address, screens=SCREENS, languages=LANGUAGES, themes=THEMES
+    )
+    return environment

@@ -1,0 +1,163 @@
+"""All that happened to one task: what was received, what was recorded, what was sent on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from sqlalchemy import Connection, select
+
+from store.durations import durations_of, model_of
+from store.events import Task
+from store.rows import task_from_row
+from store.tables import attempts, deliveries, events, receipts, subscriptions, tasks
+
+MOST = 200
+"""Receipts, events, deliveries and attempts that are read: the first ones of each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A push, and what became of it."""
+
+    id: str
+    at: datetime
+    verdict: str
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """An event."""
+
+    id: str
+    at: datetime
+    type: str
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """An attempt at a delivery."""
+
+    at: datetime
+    number: int
+    duration_ms: int
+    result: str
+    status_code: int | None
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Owed:
+    """A delivery, and the attempts at it. url: as subscriptions show it."""
+
+    id: str
+    at: datetime
+    event_id: str
+    subscription_id: str
+    url: str
+    status: str
+    due_at: datetime | None
+    last_error: str | None
+    attempts: list[Tried] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """usual: the median of seconds that such tasks take, None when it is not known.
+
+    cut: there is more than MOST of something.
+    """
+
+    task: Task
+    received: list[Received]
+    recorded: list[Recorded]
+    owed: list[Owed]
+    usual: float | None
+    cut: bool
+
+
+def read_timeline(connection: Connection, task_id: str) -> Timeline | None:
+    """None when there is no such task."""
+    row = connection.execute(select(tasks).where(tasks.c.id == task_id)).first()
+    if row is None:
+        return None
+    task = task_from_row(row)
+    received, recorded = _received(connection, task_id), _recorded(connection, task_id)
+    owed = _owed(connection, [event.id for event in recorded])
+    tried = _add_attempts(connection, owed)
+    learned = durations_of(connection, [model_of(task)]).get(model_of(task))
+    return Timeline(
+        task,
+        received,
+        recorded,
+        owed,
+        usual=learned.quantile(0.5) if learned else None,
+        cut=max(len(received), len(recorded), len(owed), tried) >= MOST,
+    )
+
+
+def _received(connection: Connection, task_id: str) -> list[Received]:
+    query = (
+        select(receipts.c.id, receipts.c.received_at, receipts.c.verdict)
+        .where(receipts.c.task_id == task_id)
+        .order_by(receipts.c.id)
+        .limit(MOST)
+    )
+    return [Received(*row) for row in connection.execute(query)]
+
+
+def _recorded(connection: Connection, task_id: str) -> list[Recorded]:
+    query = (
+        select(events.c.id, events.c.created_at, events.c.type, events.c.version)
+        .where(events.c.task_id == task_id)
+        .order_by(events.c.cursor)
+        .limit(MOST)
+    )
+    return [Recorded(*row) for row in connection.execute(query)]
+
+
+def _owed(connection: Connection, event_ids: Sequence[str]) -> list[Owed]:
+    query = (
+        select(
+            deliveries.c.id,
+            deliveries.c.created_at,
+            deliveries.c.event_id,
+            deliveries.c.subscription_id,
+            subscriptions.c.url,
+            deliveries.c.status,
+            deliveries.c.due_at,
+            deliveries.c.last_error,
+        )
+        .join(subscriptions, subscriptions.c.id == deliveries.c.subscription_id)
+        .where(deliveries.c.event_id.in_(event_ids))
+        .order_by(deliveries.c.id)
+        .limit(MOST)
+    )
+    return [Owed(*row) for row in connection.execute(query)] if event_ids else []
+
+
+def _add_attempts(connection: Connection, owed: Sequence[Owed]) -> int:
+    """Put each attempt at its delivery; how many there are."""
+    of = {delivery.id: delivery.attempts for delivery in owed}
+    if not of:
+        return 0
+    query = (
+        select(
+            attempts.c.delivery_id,
+            attempts.c.started_at,
+            attempts.c.number,
+            attempts.c.duration_ms,
+            attempts.c.result,
+            attempts.c.status_code,
+            attempts.c.error,
+        )
+        .where(attempts.c.delivery_id.in_(of))
+        .order_by(attempts.c.id)
+        .limit(MOST)
+    )
+    found = connection.execute(query).all()
+    for delivery_id, *tried in found:
+        of[delivery_id].append(Tried(*tried))
+    return len(found)
