@@ -64,7 +64,7 @@ def run(settings: Settings, *, dev: bool, limits: Limits | None = None) -> None:
         _make_first_key(service.store)
     _warn(settings)
     if dev:
-        _greet(settings)
+        _greet(settings, service.once_links.issue())
     logger.info(
         "serving",
         extra={
@@ -190,7 +190,7 @@ def _warn(settings: Settings) -> None:
             )
 
 
-def _greet(settings: Settings) -> None:
+def _greet(settings: Settings, once: str) -> None:
     tokens = CallbackTokens(settings.secret_keys)
     token = tokens.issue("minimax", new_token_id(), expires_at=None, metadata={})
     url = f"{settings.public_url}/callbacks/minimax/{token}"
@@ -199,6 +199,8 @@ def _greet(settings: Settings) -> None:
     _say(
         f"""Taskbell {__version__} for development, at {here}
 
+Dashboard       {here}/login?once={once}
+                (signs in once, within ten minutes; later, sign in with the key)
 API key         {settings.api_key}
 MiniMax pushes  {url}
 

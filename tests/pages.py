@@ -20,6 +20,7 @@ class Browser:
     """Keeps cookies, and says where its forms come from, as browsers do."""
 
     client: httpx.AsyncClient
+    origin: str = ORIGIN
 
     async def see(self, path: str, status: int = 200, **headers: str) -> str:
         """A page's HTML; it must be of that status."""
@@ -36,7 +37,7 @@ class Browser:
 
     async def post(self, path: str, **fields: Any) -> httpx.Response:
         """Send fields from our own site."""
-        return await self.client.post(path, data=fields, headers={"origin": ORIGIN})
+        return await self.client.post(path, data=fields, headers={"origin": self.origin})
 
     async def sign_in(self, key: str = ADMIN_KEY, **fields: str) -> httpx.Response:
         return await self.press("/login", "/login", key=key, **fields)

@@ -20,7 +20,7 @@ DOTENV = Path(".env")
 def register(app: typer.Typer) -> None:
     app.command(epilog="Example: taskbell serve --dev --port 8080")(serve)
     app.command(epilog="Example: TASKBELL_DATABASE_URL=postgresql://… taskbell migrate")(migrate)
-    app.command(epilog="Example: taskbell demo")(demo)
+    app.command(epilog="Examples: taskbell demo; taskbell demo --stay")(demo)
     app.command(name="openapi", epilog="Example: taskbell openapi > openapi.json")(print_openapi)
 
 
@@ -64,7 +64,11 @@ def migrate() -> None:
         typer.echo(f"{database.name}: schema {now} ({was})")
 
 
-def demo() -> None:
+def demo(
+    stay: Annotated[
+        bool, typer.Option("--stay", help="Go on with new tasks, and show them in the dashboard.")
+    ] = False,
+) -> None:
     """Show everything at work in under 20 seconds: no network, no keys, nothing left behind."""
     import asyncio
 
@@ -72,9 +76,12 @@ def demo() -> None:
 
     from deploy import logs
     from deploy.demo.show import run_demo
+    from deploy.demo.stay import run_until_stopped
 
     logs.set_up(level=logging.ERROR)
-    if not asyncio.run(run_demo(Console())):
+    if stay:
+        asyncio.run(run_until_stopped(Console()))
+    elif not asyncio.run(run_demo(Console())):
         raise typer.Exit(1)
 
 

@@ -108,7 +108,10 @@ YUANJING_IMAGE = Job(
 
 @dataclass(slots=True)
 class Stage:
-    """A running set. api is a client of Taskbell's management API, with its key in place."""
+    """A running set. api is a client of Taskbell's management API, with its key in place.
+
+    sign_in: a one-time link to the dashboard.
+    """
 
     url: str
     api_key: str
@@ -119,6 +122,7 @@ class Stage:
     subscription_id: str
     providers: httpx.AsyncClient
     tasks: list[dict[str, Any]] = field(default_factory=list)
+    sign_in: str = ""
 
     async def submit(self, job: Job, *, metadata: Mapping[str, Any] | None = None) -> str:
         """Do as a user does: get a callback URL, submit to the provider, track. Our task's id."""
@@ -210,6 +214,7 @@ async def set_up(
             subscriber.secret = made["secret"]
             yield Stage(
                 url=taskbell.url,
+                sign_in=f"{taskbell.url}/login?once={service.once_links.issue()}",
                 api_key=str(settings.api_key),
                 api=api,
                 provider_urls=base_urls(providers.url),
