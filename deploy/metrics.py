@@ -148,7 +148,7 @@ class Metrics(Watch):
         )
         for provider in self._providers:
             self._rescued[(provider,)].inc(0)
-            for verdict in Verdict:
+            for verdict in set(Verdict) - {Verdict.CHALLENGE}:
                 self._pushes[provider, verdict].inc(0)
 
     def _count_what_goes(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from enum import Enum, auto
 from functools import partial
 from typing import Any
 
+from starlette.background import BackgroundTask
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -32,7 +34,17 @@ from store.callback_tokens import ForeignPushError
 from store.clock import Clock, monotonic
 from store.errors import StoreUnavailableError
 from store.events import Kind, Source, TaskUpdate, Verdict
-from store.records import Receipt, Recorded, Registration, Report, Unread, keep_unread, record
+from store.records import (
+    Challenge,
+    Receipt,
+    Recorded,
+    Registration,
+    Report,
+    Unread,
+    keep_challenge,
+    keep_unread,
+    record,
+)
 from store.store import Store
 
 logger = logging.getLogger("taskbell.callbacks")
@@ -47,6 +59,7 @@ _MEBIBYTE = 1024 * 1024
 UNREAD = partial(Allowance, "unreadable pushes", 20, 2 * _MEBIBYTE)
 REPEATS = partial(Allowance, "pushes without news", 1_000, 2 * _MEBIBYTE)
 UNKNOWN = partial(Allowance, "pushes of unknown tasks", 10_000, 8 * _MEBIBYTE)
+CHALLENGES = partial(Allowance, "challenges", 200, _MEBIBYTE)
 _UNKNOWN_WAIT_SECONDS = 600
 _TOLD_MOST = 1_000
 
@@ -87,6 +100,7 @@ class CallbackDoor:
     unread: Allowance = field(default_factory=UNREAD)
     repeats: Allowance = field(default_factory=REPEATS)
     unknown: Allowance = field(default_factory=UNKNOWN)
+    challenges: Allowance = field(default_factory=CHALLENGES)
     told: set[str] = field(default_factory=set)
     watch: Watch = field(default_factory=Watch)
 
@@ -112,6 +126,7 @@ class CallbackDoor:
                 # MiniMax gives 3 s and waits with its submit call open: nothing else happens here
                 echo = _echo(challenge)
                 self.watch.challenged(entrance.provider.name, monotonic() - began)
+                echo.background = BackgroundTask(self._keep_challenge, token)
                 return echo
             update = entrance.provider.parse(body)
         except (BadBody, UnreadableBody) as error:
@@ -146,6 +161,12 @@ class CallbackDoor:
         except StoreUnavailableError:
             self.unread.give_back(token.token_id, len(raw))
             raise store_away() from None
+
+    async def _keep_challenge(self, token: CallbackToken) -> None:
+        """Behind the answer: for the timeline of its task. It is no loss when that cannot be."""
+        if self.challenges.spend(token.token_id, 0, self.clock()):
+            with contextlib.suppress(StoreUnavailableError):
+                await self.store.write(keep_challenge, Challenge(token.provider, token.token_id))
 
     async def _refuse_revoked(self, token: CallbackToken) -> None:
         """Memory may be old when no challenge and no push came for a while."""

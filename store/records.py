@@ -493,3 +493,23 @@ def _keep_unread(tx: Tx, items: Sequence[Unread]) -> list[None]:
 
 
 keep_unread: Operation[Unread, None] = Operation("keep_unread", _keep_unread)
+
+
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """A provider tried a callback URL out. What it sent is not kept."""
+
+    provider: str
+    token_id: str
+
+
+def _keep_challenge(tx: Tx, items: Sequence[Challenge]) -> list[None]:
+    rows = [
+        receipt_row(item.provider, Receipt(item.token_id, b""), Verdict.CHALLENGE, tx.now)
+        for item in items
+    ]
+    tx.write(_INSERT_RECEIPTS, rows)
+    return [None] * len(items)
+
+
+keep_challenge: Operation[Challenge, None] = Operation("keep_challenge", _keep_challenge)

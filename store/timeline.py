@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, select
 
 from store.durations import durations_of, model_of
-from store.events import Task
+from store.events import Task, Verdict
 from store.rows import task_from_row
 from store.tables import attempts, deliveries, events, receipts, subscriptions, tasks
+
+_BEFORE = timedelta(minutes=10)
+"""How long before we knew of a task its address may have been challenged: while it was submitted."""
 
 MOST = 200
 """Receipts, events, deliveries and attempts that are read: the first ones of each."""
@@ -19,11 +22,12 @@ MOST = 200
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A push, and what became of it."""
+    """A push, and what became of it; or a challenge of the address that it came to."""
 
     id: str
     at: datetime
     verdict: str
+    token_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +88,9 @@ def read_timeline(connection: Connection, task_id: str) -> Timeline | None:
     if row is None:
         return None
     task = task_from_row(row)
-    received, recorded = _received(connection, task_id), _recorded(connection, task_id)
+    received = _received(connection, task_id)
+    received[:0] = _challenged(connection, task, {each.token_id for each in received})
+    recorded = _recorded(connection, task_id)
     owed = _owed(connection, [event.id for event in recorded])
     tried = _add_attempts(connection, owed)
     learned = durations_of(connection, [model_of(task)]).get(model_of(task))
@@ -98,12 +104,28 @@ def read_timeline(connection: Connection, task_id: str) -> Timeline | None:
     )
 
 
+_RECEIVED = (receipts.c.id, receipts.c.received_at, receipts.c.verdict, receipts.c.token_id)
+
+
+def _challenged(connection: Connection, task: Task, token_ids: Set[str]) -> list[Received]:
+    """The last challenge that can have been for this task: nothing in one says which it is for."""
+    query = (
+        select(*_RECEIVED)
+        .where(
+            receipts.c.task_id.is_(None),
+            receipts.c.received_at.between(task.created_at - _BEFORE, task.created_at),
+            receipts.c.verdict == Verdict.CHALLENGE,
+            receipts.c.token_id.in_(token_ids),
+        )
+        .order_by(receipts.c.received_at.desc())
+        .limit(1)
+    )
+    return [Received(*row) for row in connection.execute(query)] if token_ids else []
+
+
 def _received(connection: Connection, task_id: str) -> list[Received]:
     query = (
-        select(receipts.c.id, receipts.c.received_at, receipts.c.verdict)
-        .where(receipts.c.task_id == task_id)
-        .order_by(receipts.c.id)
-        .limit(MOST)
+        select(*_RECEIVED).where(receipts.c.task_id == task_id).order_by(receipts.c.id).limit(MOST)
     )
     return [Received(*row) for row in connection.execute(query)]
 

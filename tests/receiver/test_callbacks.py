@@ -93,10 +93,19 @@ async def test_a_challenge_is_answered_while_the_database_is_away(clock: ManualC
     assert good(answer) == {"challenge": "hello"}
 
 
-async def test_a_challenge_is_never_stored(small: Taskbell) -> None:
+async def test_of_a_challenge_only_that_it_came_is_stored(small: Taskbell) -> None:
     await small.push({"challenge": "x", **minimax()})
 
-    await assert_nothing_stored(small)
+    assert await stored_tasks(small) == []
+    [receipt] = await small.receipts()
+    assert (receipt.verdict, receipt.raw, receipt.task_id) == ("challenge", b"", None)
+
+
+async def test_how_many_challenges_of_one_address_are_kept_is_bounded(small: Taskbell) -> None:
+    for _ in range(201):
+        good(await small.push({"challenge": "x"}))
+
+    assert await verdicts(small) == ["challenge"] * 200
 
 
 async def test_a_challenge_may_have_4_kib(small: Taskbell) -> None:
@@ -317,7 +326,7 @@ async def test_a_token_serves_ten_minutes_beyond_its_expiry(
     clock.advance(minutes=2)
     problem(await small.push({"challenge": 1}, path), 404)
     problem(await small.push(minimax(), path), 404)
-    await assert_nothing_stored(small)
+    assert await verdicts(small) == ["challenge"]
 
 
 async def test_a_key_that_is_still_listed_verifies(small: Taskbell) -> None:
@@ -482,7 +491,7 @@ async def test_a_tracked_task_has_the_token_only_when_it_was_pushed(taskbell: Ta
     await taskbell.push(minimax("tracked"), path)
 
     assert await taskbell.event_types() == ["task.queued", "task.succeeded"]
-    assert await verdicts(taskbell) == ["unreadable", "recorded", "foreign"]
+    assert await verdicts(taskbell) == ["challenge", "unreadable", "recorded", "foreign"]
 
 
 async def test_every_spelling_of_a_token_is_for_the_same_task(taskbell: Taskbell) -> None:
