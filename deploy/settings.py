@@ -134,6 +134,11 @@ def client_settings(environ: Mapping[str, str], dotenv: Path | None = None) -> C
     return ClientSettings(url=url, api_key=key)
 
 
+def webhook_secret(environ: Mapping[str, str], dotenv: Path | None = None) -> str | None:
+    """TASKBELL_WEBHOOK_SECRET, blanks and all: `taskbell verify` says what is wrong with it."""
+    return _merged(environ, dotenv).get(PREFIX + "WEBHOOK_SECRET") or None
+
+
 def local_url(host: str, port: int) -> str:
     """How a process on this machine reaches a server that listens there.
 
@@ -179,6 +184,7 @@ _NAMES = frozenset(
         "ATTEMPT_TIMEOUT_SECONDS",
         "RETENTION_DAYS",
         "ROLES",
+        "WEBHOOK_SECRET",
     }
 )
 _OF_A_PROVIDER = ("API_KEY", "BASE_URL", "CONFIRM", "REQUESTS_PER_SECOND", "CONCURRENCY")

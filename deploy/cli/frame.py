@@ -45,6 +45,8 @@ class Surroundings:
     clock: Clock = system_clock
     monotonic: Callable[[], float] = monotonic
     sleep: Callable[[float], None] = time.sleep
+    interactive: Callable[[], bool] = lambda: sys.stdin.isatty()
+    """Whether there is somebody to ask."""
 
 
 def surroundings(context: typer.Context) -> Surroundings:
