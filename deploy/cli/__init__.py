@@ -15,6 +15,7 @@ def build_app() -> typer.Typer:
     from deploy.cli import (
         audit,
         callbacks,
+        doctor,
         events,
         frame,
         keys,
@@ -28,7 +29,7 @@ def build_app() -> typer.Typer:
     app = frame.new_app()
     for module in (server, tasks, callbacks, subscriptions, events, keys, audit):
         module.register(app)
-    for module in (replay, verify):
+    for module in (replay, verify, doctor):
         module.register(app)
     return app
 
