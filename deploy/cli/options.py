@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from deploy.cli.completion import provider_names
 from deploy.cli.errors import UsageError
 from store.events import rfc3339
 
@@ -51,7 +52,10 @@ Meta = Annotated[
 ProviderName = Annotated[
     str,
     typer.Argument(
-        metavar="PROVIDER", help="minimax, atlascloud, opencomputing.", show_default=False
+        metavar="PROVIDER",
+        help="minimax, atlascloud, opencomputing.",
+        show_default=False,
+        autocompletion=provider_names,
     ),
 ]
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from deploy.cli import output
+from deploy.cli.completion import event_types
 from deploy.cli.errors import CommandError, UsageError
 from deploy.cli.frame import Surroundings, surroundings
 from deploy.cli.options import Json, moment, words
@@ -51,7 +52,11 @@ def replay(
     ] = None,
     types: Annotated[
         list[str] | None,
-        typer.Option("--type", help="task.succeeded, task.*, … Several times or with commas."),
+        typer.Option(
+            "--type",
+            help="task.succeeded, task.*, … Several times or with commas.",
+            autocompletion=event_types,
+        ),
     ] = None,
     status: Annotated[
         EndStatus | None, typer.Option(help="Only what was delivered before and ended so.")
