@@ -38,7 +38,7 @@ class Process:
         )
         self.log = folder / f"{self.port}.log"
         self._folder = folder
-        self.environment = {
+        self._environment = {
             "PYTHONUTF8": "1",
             "TASKBELL_DATABASE_URL": database_url,
             "TASKBELL_API_KEY": api_key,
@@ -59,7 +59,7 @@ class Process:
             return subprocess.Popen(
                 [TASKBELL, "serve", "--port", str(self.port)],
                 cwd=self._folder,
-                env=self.environment,
+                env=self._environment,
                 stdout=log,
                 stderr=log,
             )

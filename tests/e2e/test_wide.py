@@ -244,8 +244,8 @@ class Reader(Process):
 
     def __init__(self, folder: Path, script: str) -> None:
         super().__init__(folder, "", API_KEY, {"PATH": process_environment()["PATH"]})
-        del self.environment["TASKBELL_DATABASE_URL"]
-        self.environment |= {"TASKBELL_PORT": str(self.port), "HOME": str(folder)}
+        del self._environment["TASKBELL_DATABASE_URL"]
+        self._environment |= {"TASKBELL_PORT": str(self.port), "HOME": str(folder)}
         self._script = script
 
     def _open(self) -> subprocess.Popen[bytes]:
@@ -253,7 +253,7 @@ class Reader(Process):
             return subprocess.Popen(
                 ["sh", "-euc", f"trap '' TERM\n{self._script}"],
                 cwd=ROOT,
-                env=self.environment,
+                env=self._environment,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
