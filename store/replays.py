@@ -106,9 +106,9 @@ def _newest_status(subscription_id: str) -> ColumnElement[Any]:
     return (
         select(deliveries.c.status)
         .where(deliveries.c.event_id == events.c.id)
-        # concat: its index would be taken for the order's sake, and walked for every event
+        # concat: else an index would be taken for the order's sake, and walked for every event
         .where(deliveries.c.subscription_id.concat("") == subscription_id)
-        .order_by(deliveries.c.id.desc())
+        .order_by(deliveries.c.id.concat("").desc())
         .limit(1)
         .correlate(events)
         .scalar_subquery()

@@ -18,7 +18,7 @@ from deploy.cli.frame import Surroundings, surroundings
 from deploy.cli.options import Json
 
 if TYPE_CHECKING:
-    from deploy.checkup.finding import Check, Finding
+    from deploy.cli.checkup.finding import Check, Finding
     from deploy.settings import ClientSettings, Settings
 
 DOTENV = Path(".env")
@@ -45,16 +45,21 @@ def doctor(context: typer.Context, as_json: Json = False) -> None:
 
 
 def _examine(around: Surroundings) -> Iterator[Finding]:
-    from deploy.checkup import local
-    from deploy.checkup.finding import fail, run
+    from deploy.cli.checkup import local
+    from deploy.cli.checkup.finding import fail, run
     from deploy.settings import SettingsError, client_settings, merged, process_environment
 
-    values = merged(process_environment(), DOTENV)
+    environ = process_environment()
+    try:
+        values = merged(environ, DOTENV)
+    except (OSError, UnicodeDecodeError):
+        yield fail("settings", f"{DOTENV} cannot be read", "make it UTF-8 text that you may read")
+        values = dict(environ)
     settings, findings = local.settings(values)
     yield from findings
     try:
         client = client_settings(values)
-    except SettingsError as error:
+    except (SettingsError, OSError, UnicodeDecodeError) as error:
         client = None
         if settings is not None:
             yield fail("settings", str(error), "set it right, or unset it")
@@ -67,8 +72,8 @@ def _examine(around: Surroundings) -> Iterator[Finding]:
 def _local_checks(
     settings: Settings, client: ClientSettings | None, around: Surroundings
 ) -> list[Check]:
-    from deploy.checkup import keys, local
-    from deploy.checkup.finding import Check, skip
+    from deploy.cli.checkup import keys, local
+    from deploy.cli.checkup.finding import Check, skip
     from receiver.provider import providers
 
     checks = [
@@ -92,8 +97,8 @@ def _elsewhere(client: ClientSettings, settings: Settings) -> bool:
 
 def _ask_server(client: ClientSettings, around: Surroundings) -> Iterator[Finding]:
     """First whether it is there, then what our key is for, then all the rest."""
-    from deploy.checkup import public, server
-    from deploy.checkup.finding import Check, Level, fail, run
+    from deploy.cli.checkup import public, server
+    from deploy.cli.checkup.finding import Check, Level, fail, run
 
     try:
         api = around.connect()

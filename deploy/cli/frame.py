@@ -34,6 +34,8 @@ def connect() -> Client:
         raise UsageError(str(error)) from None
     except OSError as error:
         raise UsageError(f"cannot read {error.filename}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UsageError("cannot read .env: it is not UTF-8 text") from None
     return Client(settings.url, settings.api_key)
 
 

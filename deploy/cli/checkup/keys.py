@@ -6,7 +6,7 @@ import asyncio
 from datetime import timedelta
 
 from deploy import __version__
-from deploy.checkup.finding import Finding, fail, ok, skip, warn
+from deploy.cli.checkup.finding import Finding, fail, ok, skip, warn
 from deploy.settings import ProviderSettings
 from receiver.asking import HttpAsker
 from receiver.provider import Provider, ProviderError

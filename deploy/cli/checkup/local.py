@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from deploy.checkup.finding import Finding, fail, ok, skip, warn
+from deploy.cli.checkup.finding import Finding, fail, ok, skip, warn
 from deploy.settings import PREFIX, Settings, SettingsError, known_names, load, unknown_names
 from store.clock import Clock, system_clock
 from store.database import Database, open_database, translated

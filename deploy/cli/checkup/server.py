@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 import httpx
 
 from deploy import __version__
-from deploy.checkup.finding import Finding, fail, ok, warn
-from deploy.checkup.local import drift
+from deploy.cli.checkup.finding import Finding, fail, ok, warn
+from deploy.cli.checkup.local import drift
 from deploy.cli.client import Client
 from deploy.cli.errors import CommandError, KeyTooWeak
 from deploy.cli.output import moment

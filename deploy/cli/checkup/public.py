@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from deploy.checkup.finding import Finding, fail, ok, skip, warn
+from deploy.cli.checkup.finding import Finding, fail, ok, skip, warn
 from deploy.cli.client import Client
 from deploy.cli.errors import CommandError
 

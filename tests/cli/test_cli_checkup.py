@@ -17,8 +17,8 @@ import httpx
 import pytest
 
 from deploy import __version__
-from deploy.checkup import finding, keys, local, public, server
-from deploy.checkup.finding import Check, Finding, Level, fail, ok
+from deploy.cli.checkup import finding, keys, local, public, server
+from deploy.cli.checkup.finding import Check, Finding, Level, fail, ok
 from deploy.cli.client import Client
 from deploy.demo.server import LocalServer
 from deploy.demo.simulator import Simulator, base_urls
