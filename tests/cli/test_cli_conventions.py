@@ -44,8 +44,8 @@ def test_every_help_has_an_example_of_the_command(path: tuple[str, ...]) -> None
     result = CliRunner().invoke(APP, [*path, "--help"], prog_name="taskbell")
 
     assert (result.exit_code, result.stderr) == (0, "")
-    example = " ".join(result.stdout.partition("Example: ")[2].split())
-    assert f"taskbell {' '.join(path)}" in example
+    _, *examples = re.split("Examples?: ", result.stdout)
+    assert f"taskbell {' '.join(path)}" in " ".join("".join(examples).split())
 
 
 def test_everything_that_lists_has_json() -> None:
