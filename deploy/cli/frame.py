@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
@@ -80,6 +82,20 @@ class OneLineErrors(TyperGroup):
         if standalone_mode:
             sys.exit(_exit_code(run))
         return run()
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Leave the block by an exception on SIGTERM, so that it gives back the terminal's cursor."""
+    before = signal.signal(signal.SIGTERM, _leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _leave(signal_number: int, _frame: object) -> NoReturn:
+    raise SystemExit(128 + signal_number)
 
 
 def _exit_code(run: Callable[[], Any]) -> int:

@@ -11,7 +11,7 @@ import typer
 from deploy.cli import output
 from deploy.cli.completion import event_types
 from deploy.cli.errors import CommandError, UsageError
-from deploy.cli.frame import Surroundings, surroundings
+from deploy.cli.frame import Surroundings, surroundings, terminable
 from deploy.cli.options import Json, moment, words
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def _agree(count: int, target: _Target, around: Surroundings, *, yes: bool) -> N
 def _deliver(target: _Target, expected: int) -> int:
     """Do it, part by part; how many were made."""
     made, cursor = 0, None
-    with _progress() as progress:
+    with terminable(), _progress() as progress:
         bar = progress.add_task("replaying", total=expected) if progress else None
         try:
             while True:

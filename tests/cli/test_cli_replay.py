@@ -137,6 +137,18 @@ def test_a_server_that_leaves_in_between_is_told_with_how_far_it_came() -> None:
     assert result.stderr == "10 of 20 were made before this:\ntaskbell: store unavailable\n"
 
 
+def test_ctrl_c_tells_how_far_it_came() -> None:
+    class Interrupted(FakeTaskbell):
+        def __call__(self, request: httpx.Request) -> httpx.Response:
+            if self.made == 10:
+                raise KeyboardInterrupt
+            return super().__call__(request)
+
+    result = run(Interrupted(20, part=10), "--subscription", ID, "--yes")
+
+    assert (result.exit_code, result.stderr) == (130, "stopped: 10 of 20 were made\n")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
