@@ -16,10 +16,10 @@ from store.events import Kind, Task
 DEADLINE_SECONDS = 8.0
 
 _MADE_UP = "100000000000000001"
-"""No provider's task: MiniMax's ids have 15 digits that begin with a time, the others' are hex."""
+"""An id that every provider can read, of a task that none has made."""
 
 _NOT_THERE = ("not_found", "refused")
-"""What is said of it when the key is fine: a key that is not is refused before anything is read."""
+"""What is said of such a task when the key is fine. A key that is not gets its own answer."""
 
 
 def key(provider: Provider, chosen: ProviderSettings, clock: Clock) -> list[Finding]:

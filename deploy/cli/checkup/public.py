@@ -16,7 +16,7 @@ from deploy.cli.client import Client
 from deploy.cli.errors import CommandError
 
 PATIENCE_SECONDS = 3.0
-"""What MiniMax waits for the challenge (video generation, callback_url, read 2025-11-20)."""
+"""What MiniMax waits for the challenge (video generation, callback_url, read 2026-11-20)."""
 
 _TIMEOUT_SECONDS = 8.0
 _EXPIRES_IN = 60
