@@ -30,6 +30,7 @@ from receiver.api.events import EventApi
 from receiver.api.health import HealthApi
 from receiver.api.keys import KeyApi
 from receiver.api.metrics import MetricsApi
+from receiver.api.replays import ReplayApi
 from receiver.api.stream import StreamApi
 from receiver.api.subscriptions import SubscriptionApi, Trial
 from receiver.api.tasks import TaskApi
@@ -126,6 +127,7 @@ def all_endpoints(service: Service, revoked: RevokedTokens | None = None) -> lis
         *StreamApi(service.feed).endpoints(),  # before the events: routes are tried one by one
         *EventApi(store).endpoints(),
         *subscriptions.endpoints(),
+        *ReplayApi(store).endpoints(),
         *DeliveryApi(store).endpoints(),
         *KeyApi(store).endpoints(),
         *AuditApi(store).endpoints(),

@@ -85,7 +85,7 @@ def process_environment() -> Mapping[str, str]:
 
 def load(environ: Mapping[str, str], dotenv: Path | None = None) -> Settings:
     """Settings from environment variables over a .env file. Raises SettingsError."""
-    values = _merged(environ, dotenv)
+    values = merged(environ, dotenv)
     _refuse_unknown(values)
     host = _read(values, "HOST", _host, "127.0.0.1")
     port = _read(values, "PORT", _port, 8000)
@@ -122,7 +122,7 @@ def client_settings(environ: Mapping[str, str], dotenv: Path | None = None) -> C
     The server is TASKBELL_URL, else the one that these settings would start here. Raises
     SettingsError.
     """
-    values = _merged(environ, dotenv)
+    values = merged(environ, dotenv)
     here = local_url(_read(values, "HOST", _host, "127.0.0.1"), _read(values, "PORT", _port, 8000))
     url = _read(values, "URL", _web_address, here)
     key = values.get(PREFIX + "API_KEY") or None
@@ -132,6 +132,11 @@ def client_settings(environ: Mapping[str, str], dotenv: Path | None = None) -> C
         if left is not None and left.is_file():
             key = left.read_text(encoding="ascii").strip() or None
     return ClientSettings(url=url, api_key=key)
+
+
+def webhook_secret(environ: Mapping[str, str], dotenv: Path | None = None) -> str | None:
+    """TASKBELL_WEBHOOK_SECRET, blanks and all: `taskbell verify` says what is wrong with it."""
+    return merged(environ, dotenv).get(PREFIX + "WEBHOOK_SECRET") or None
 
 
 def local_url(host: str, port: int) -> str:
@@ -157,7 +162,8 @@ def secret_keys_file(settings: Settings) -> Path | None:
     return path.with_name(path.name + ".secret-keys") if path else None
 
 
-def _merged(environ: Mapping[str, str], dotenv: Path | None) -> dict[str, str]:
+def merged(environ: Mapping[str, str], dotenv: Path | None) -> dict[str, str]:
+    """The variables of a .env file under those of the environment."""
     from_file = dotenv_values(dotenv) if dotenv and dotenv.is_file() else {}
     merged = {key: value for key, value in from_file.items() if value is not None}
     return {**merged, **environ}
@@ -179,6 +185,7 @@ _NAMES = frozenset(
         "ATTEMPT_TIMEOUT_SECONDS",
         "RETENTION_DAYS",
         "ROLES",
+        "WEBHOOK_SECRET",
     }
 )
 _OF_A_PROVIDER = ("API_KEY", "BASE_URL", "CONFIRM", "REQUESTS_PER_SECOND", "CONCURRENCY")
@@ -189,11 +196,16 @@ def known_names() -> frozenset[str]:
     return _NAMES | {f"{name.upper()}_{what}" for name in providers() for what in _OF_A_PROVIDER}
 
 
-def _refuse_unknown(values: Mapping[str, str]) -> None:
+def unknown_names(values: Mapping[str, str]) -> list[str]:
+    """The TASKBELL_* names among them that are no settings."""
     known = known_names()
-    for name in sorted(values):
-        if name.startswith(PREFIX) and name.removeprefix(PREFIX) not in known:
-            raise SettingsError(f"{name} is not a setting of taskbell; the README lists them all")
+    ours = [name for name in sorted(values) if name.startswith(PREFIX)]
+    return [name for name in ours if name.removeprefix(PREFIX) not in known]
+
+
+def _refuse_unknown(values: Mapping[str, str]) -> None:
+    for name in unknown_names(values):
+        raise SettingsError(f"{name} is not a setting of taskbell; the README lists them all")
 
 
 def _provider(values: Mapping[str, str], name: str, provider: Provider) -> ProviderSettings:

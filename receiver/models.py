@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
 
@@ -272,6 +273,16 @@ class ReplayView(BaseModel):
     deliveries: list[str]
 
 
+class SpanReplayView(ReplayView):
+    """count: how many deliveries were made, or would be in a dry run (deliveries is empty then).
+
+    next_cursor: send the same call again with it as `cursor`, until it is null.
+    """
+
+    count: int
+    next_cursor: str | None
+
+
 def _known_types(types: list[str] | None) -> list[str] | None:
     for place, name in enumerate(types or (), start=1):
         if name != "task.*" and name not in EVENT_TYPES:
@@ -287,6 +298,25 @@ def _readable(wish: dict[str, Any]) -> dict[str, Any]:
 
 
 Types = Annotated[list[str], Field(min_length=1, max_length=20), AfterValidator(_known_types)]
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:\d\d)", re.ASCII)
+
+
+def _moment(value: Any) -> datetime:
+    if not isinstance(value, str) or not _MOMENT.fullmatch(value):
+        raise ValueError("is not a time like 2026-11-21T12:00:00Z")
+    moment = datetime.fromisoformat(value)
+    if not 1970 < moment.year < 9999:  # ids begin then, and UTC ends
+        raise ValueError("is not in the years 1971 to 9998")
+    return moment
+
+
+Moment = Annotated[
+    datetime,
+    BeforeValidator(_moment),
+    WithJsonSchema({"type": "string", "format": "date-time"}),
+]
+"""RFC 3339 with its zone."""
+
 Providers = Annotated[list[ProviderName], Field(min_length=1, max_length=50)]
 Url = Annotated[str, Field(min_length=1, max_length=2048)]
 Headers = dict[str, str]
@@ -350,6 +380,29 @@ class SubscriptionPatch(Input):
     max_in_flight: InFlight | None = None
     rate_per_second: Rate | None = None
     active: bool | None = None
+
+
+class SpanReplayInput(Input):
+    """Events recorded from since until (not including) until, of types.
+
+    status: those whose newest delivery to the subscription ended so; without it all that the
+    subscription wants. What is on its way already is left out.
+    """
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"since": "2026-11-21T12:00:00Z", "status": "dead", "dry_run": True}]
+        }
+    )
+
+    shown_in_audit = frozenset({"types", "status", "dry_run"})
+
+    since: Moment | None = None
+    until: Moment | None = None
+    types: Types | None = None
+    status: Literal["delivered", "dead", "canceled"] | None = None
+    dry_run: bool = False
+    cursor: Id | None = None
 
 
 class SubscriptionView(BaseModel):

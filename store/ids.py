@@ -33,6 +33,16 @@ def new_id(prefix: str, now: datetime) -> str:
     return f"{prefix}_{_head(value >> 20)}{_PAIRS[value >> 10 & 1023]}{_PAIRS[value & 1023]}"
 
 
+def first_id(prefix: str, moment: datetime) -> str:
+    """The lowest id of a millisecond: what was made from then on sorts at it or behind it.
+
+    >>> first_id("evt", datetime.fromisoformat("2026-11-21T12:00:00Z"))
+    'evt_01m7yzmhg00000000000000000'
+    """
+    stamp = int(moment.timestamp() * 1000) << _RANDOM_BITS
+    return f"{prefix}_{_head(stamp >> 20)}{_PAIRS[0]}{_PAIRS[0]}"
+
+
 @lru_cache(maxsize=64)  # ids that were counted up share it
 def _head(value: int) -> str:
     pairs = []

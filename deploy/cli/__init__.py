@@ -12,10 +12,24 @@ if TYPE_CHECKING:
 
 def build_app() -> typer.Typer:
     """Every command there is."""
-    from deploy.cli import audit, callbacks, events, frame, keys, server, subscriptions, tasks
+    from deploy.cli import (
+        audit,
+        callbacks,
+        doctor,
+        events,
+        frame,
+        keys,
+        replay,
+        server,
+        subscriptions,
+        tasks,
+        verify,
+    )
 
     app = frame.new_app()
     for module in (server, tasks, callbacks, subscriptions, events, keys, audit):
+        module.register(app)
+    for module in (replay, verify, doctor):
         module.register(app)
     return app
 

@@ -13,7 +13,7 @@ from urllib.parse import quote
 import httpx
 
 from deploy import __version__
-from deploy.cli.errors import CommandError, ServerAway, UsageError
+from deploy.cli.errors import CommandError, KeyTooWeak, ServerAway, UsageError
 
 TIMEOUT_SECONDS = 10.0
 _PAGE = 100
@@ -151,6 +151,8 @@ class Client:
         if status == 401:
             return CommandError("the server refused TASKBELL_API_KEY")
         message = self._detail(response) or f"{self._url} answered HTTP {status}"
+        if status == 403:
+            return KeyTooWeak(message)
         return ServerAway(message) if status == 429 or status >= 500 else CommandError(message)
 
     def _detail(self, response: httpx.Response) -> str | None:

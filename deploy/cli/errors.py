@@ -17,3 +17,7 @@ class UsageError(CommandError):
 
 class ServerAway(CommandError):
     """The server cannot be reached or cannot answer now: the same question may work later."""
+
+
+class KeyTooWeak(CommandError):
+    """The API key may not do that; the message says what it may."""

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from deploy.cli import output
+from deploy.cli.completion import event_types
 from deploy.cli.frame import surroundings
 from deploy.cli.lists import MORE, show_list
 from deploy.cli.options import Json, Limit
@@ -26,7 +27,10 @@ def events(
     after: Annotated[
         str | None, typer.Option(metavar="CURSOR", help="Only what came after it.")
     ] = None,
-    type_: Annotated[str | None, typer.Option("--type", help="task.succeeded, …")] = None,
+    type_: Annotated[
+        str | None,
+        typer.Option("--type", help="task.succeeded, …", autocompletion=event_types),
+    ] = None,
     task: Annotated[str | None, typer.Option(metavar="TASK", help="Only of this task.")] = None,
     limit: Limit = 50,
     as_json: Json = False,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
@@ -34,6 +36,8 @@ def connect() -> Client:
         raise UsageError(str(error)) from None
     except OSError as error:
         raise UsageError(f"cannot read {error.filename}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UsageError("cannot read .env: it is not UTF-8 text") from None
     return Client(settings.url, settings.api_key)
 
 
@@ -45,6 +49,8 @@ class Surroundings:
     clock: Clock = system_clock
     monotonic: Callable[[], float] = monotonic
     sleep: Callable[[float], None] = time.sleep
+    interactive: Callable[[], bool] = lambda: sys.stdin.isatty()
+    """Whether there is somebody to ask."""
 
 
 def surroundings(context: typer.Context) -> Surroundings:
@@ -76,6 +82,20 @@ class OneLineErrors(TyperGroup):
         if standalone_mode:
             sys.exit(_exit_code(run))
         return run()
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Leave the block by an exception on SIGTERM, so that it gives back the terminal's cursor."""
+    before = signal.signal(signal.SIGTERM, _leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _leave(signal_number: int, _frame: object) -> NoReturn:
+    raise SystemExit(128 + signal_number)
 
 
 def _exit_code(run: Callable[[], Any]) -> int:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 import typer
 
+from deploy.cli.completion import provider_names
 from deploy.cli.errors import UsageError
+from store.events import rfc3339
 
 
 def count(value: str | int) -> int:
@@ -49,7 +52,10 @@ Meta = Annotated[
 ProviderName = Annotated[
     str,
     typer.Argument(
-        metavar="PROVIDER", help="minimax, atlascloud, opencomputing.", show_default=False
+        metavar="PROVIDER",
+        help="minimax, atlascloud, opencomputing.",
+        show_default=False,
+        autocompletion=provider_names,
     ),
 ]
 
@@ -66,6 +72,31 @@ def seconds(option: str, text: str) -> int:
     if found is None or int(found[1]) == 0:
         raise UsageError(f"{option} {text!r} is not a duration like 90s, 10m, 2h, 7d or seconds")
     return int(found[1]) * _UNITS[found[2]]
+
+
+def moment(option: str, text: str, now: datetime) -> str:
+    """A time in RFC 3339, given so or as how long ago. Raises UsageError.
+
+    >>> moment("--since", "90m", datetime.fromisoformat("2026-11-21T12:00:00Z"))
+    '2026-11-21T10:30:00.000000Z'
+    """
+    if text[:1].isdigit() and "T" in text:
+        return rfc3339(with_zone(option, text))
+    try:
+        return rfc3339(now - timedelta(seconds=seconds(option, text)))
+    except OverflowError:
+        raise UsageError(f"{option} {text!r} is before all time") from None
+
+
+def with_zone(option: str, text: str) -> datetime:
+    """A time that says its zone, in UTC. Raises UsageError."""
+    try:
+        given = datetime.fromisoformat(text)
+        if given.tzinfo is not None:
+            return given.astimezone(UTC)
+    except (ValueError, OverflowError):
+        pass
+    raise UsageError(f"{option} {text!r} is not a time like 2026-11-21T12:00:00Z")
 
 
 def pairs(option: str, texts: Sequence[str] | None) -> dict[str, str]:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from deploy.cli import output
+from deploy.cli.completion import event_types, formats, languages, provider_names
 from deploy.cli.frame import surroundings
 from deploy.cli.lists import show_list
 from deploy.cli.options import (
@@ -39,11 +40,19 @@ def subscribe(
     url: Annotated[str, typer.Argument(metavar="URL", help="Where the events go.")],
     types: Annotated[
         list[str] | None,
-        typer.Option("--type", help="task.succeeded, task.*, … Several times or with commas."),
+        typer.Option(
+            "--type",
+            help="task.succeeded, task.*, … Several times or with commas.",
+            autocompletion=event_types,
+        ),
     ] = None,
     providers: Annotated[
         list[str] | None,
-        typer.Option("--provider", help="Only of these. Several times or with commas."),
+        typer.Option(
+            "--provider",
+            help="Only of these. Several times or with commas.",
+            autocompletion=provider_names,
+        ),
     ] = None,
     format_: Annotated[
         str | None,
@@ -51,10 +60,12 @@ def subscribe(
             "--format",
             help="webhook (the default), cloudevents; slack, discord, feishu, lark, dingtalk, wecom,"
             " telegram, teams.",
+            autocompletion=formats,
         ),
     ] = None,
     language: Annotated[
-        str | None, typer.Option(help="Of chat messages: en (the default), zh.")
+        str | None,
+        typer.Option(help="Of chat messages: en (the default), zh.", autocompletion=languages),
     ] = None,
     service_secret: Annotated[
         str | None,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from deploy.cli import output
+from deploy.cli.completion import provider_names
 from deploy.cli.errors import UsageError
 from deploy.cli.frame import Surroundings, surroundings
 from deploy.cli.lists import show_list
@@ -101,7 +102,9 @@ def _watch(api: Client, task: dict[str, Any], around: Surroundings, *, as_json: 
 def tasks(
     context: typer.Context,
     status: Annotated[Status | None, typer.Option(help="Only with this status.")] = None,
-    provider: Annotated[str | None, typer.Option(help="Only of this provider.")] = None,
+    provider: Annotated[
+        str | None, typer.Option(help="Only of this provider.", autocompletion=provider_names)
+    ] = None,
     limit: Limit = 50,
     as_json: Json = False,
 ) -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NoReturn, Protocol
+from typing import Any, Protocol
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -17,7 +16,7 @@ from rich.text import Text
 from deploy.cli import output
 from deploy.cli.client import Client, segment
 from deploy.cli.errors import ServerAway
-from deploy.cli.frame import Surroundings
+from deploy.cli.frame import Surroundings, terminable
 from store.clock import Clock
 
 INTERVAL_SECONDS = 1.0
@@ -78,7 +77,8 @@ def face_for(task: Json, *, as_json: bool, clock: Clock) -> Iterator[Face]:
     elif console is None:
         yield LineFace()
     else:
-        with LiveFace(task, console, clock) as face:
+        # `timeout 60 taskbell watch …` must not leave the terminal without its cursor
+        with terminable(), LiveFace(task, console, clock) as face:
             yield face
 
 
@@ -141,14 +141,11 @@ class LiveFace:
         )
 
     def __enter__(self) -> LiveFace:
-        # `timeout 60 taskbell watch …` must not leave the terminal without its cursor
-        self._on_sigterm = signal.signal(signal.SIGTERM, _leave)
         self._live.start()
         return self
 
     def __exit__(self, *_error: object) -> None:
         self._live.stop()
-        signal.signal(signal.SIGTERM, self._on_sigterm)
 
     def show(self, task: Json) -> None:
         self._task, self._away = task, False
@@ -205,10 +202,6 @@ def _line(row: list[Any]) -> Table:
         grid.add_column(no_wrap=True, overflow="ellipsis")
     grid.add_row(*row)
     return grid
-
-
-def _leave(signal_number: int, _frame: object) -> NoReturn:
-    raise SystemExit(128 + signal_number)
 
 
 def _say_away(reason: str) -> None:

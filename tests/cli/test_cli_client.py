@@ -5,7 +5,7 @@ import httpx
 import pytest
 
 from deploy.cli.client import Client
-from deploy.cli.errors import CommandError, ServerAway, UsageError
+from deploy.cli.errors import CommandError, KeyTooWeak, ServerAway, UsageError
 
 KEY = "tb_abcd1234_" + "k" * 43
 URL = "http://taskbell.test"
@@ -55,7 +55,7 @@ def test_a_redirect_is_not_followed() -> None:
         pytest.param(problem(404, "no task task_9"), CommandError, "no task task_9", id="detail"),
         pytest.param(httpx.Response(409, json={"title": "Conflict"}), CommandError, "Conflict", id="title"),
         pytest.param(httpx.Response(401), CommandError, "the server refused TASKBELL_API_KEY", id="401"),
-        pytest.param(problem(403, "needs admin"), CommandError, "needs admin", id="403"),
+        pytest.param(problem(403, "needs admin"), KeyTooWeak, "needs admin", id="403"),
         pytest.param(problem(503, "store unavailable"), ServerAway, "store unavailable", id="503"),
         pytest.param(httpx.Response(502, text="<html>"), ServerAway, f"{URL} answered HTTP 502", id="proxy"),
         pytest.param(httpx.Response(429), ServerAway, f"{URL} answered HTTP 429", id="429"),

@@ -440,15 +440,3 @@ def test_without_a_command_help_is_shown(arguments: list[str]) -> None:
 
     assert result.exit_code == 0
     assert "Usage: taskbell" in result.stdout
-
-
-@pytest.mark.parametrize(
-    "command",
-    ["track", "watch", "tasks", "callback-url", "subscribe", "subscriptions", "events",
-     "deliveries", "keys", "keys list", "keys create", "keys revoke", "keys rotate", "audit"],
-)  # fmt: skip
-def test_every_help_has_an_example(command: str) -> None:
-    result = run(FakeServer({}), *command.split(), "--help")
-
-    assert "Example: " in result.stdout
-    assert f"taskbell {command}" in result.stdout.partition("Example: ")[2]

@@ -25,6 +25,7 @@ PLACES = {
     "/api/v1/subscribers": "/v1/subscriptions",
     "/api/v1/subscriptions": "/v1/subscriptions",
     "/api/v1/keys": "/v1/api-keys",
+    "/api/v1/replay": "/v1/subscriptions/{SUB}/replay",
     "/api/v1/": "/v1/",
     "/dash": "/docs",
 }
@@ -125,7 +126,8 @@ def place(path: str, names: Mapping[str, str]) -> str:
     """The page of ours, with its query as it is."""
     said, mark, query = braced(path, names).partition("?")
     theirs = next((theirs for theirs in PLACES if said.startswith(theirs)), "")
-    return quote(PLACES.get(theirs, "") + said.removeprefix(theirs), safe="/%~.:-_") + mark + query
+    ours = braced(PLACES.get(theirs, ""), names)
+    return quote(ours + said.removeprefix(theirs), safe="/%~.:-_") + mark + query
 
 
 def wish(row: Row, names: Mapping[str, str]) -> Any:
@@ -136,6 +138,8 @@ def wish(row: Row, names: Mapping[str, str]) -> Any:
         value = {**row["value_gen"], "event_types": [name] * int(number)}
     if isinstance(value, dict) and "event_types" in value:
         return {"url": HOOK, "types": value["event_types"]}
+    if isinstance(value, dict) and "from" in value:
+        return {"since": value["from"], "until": value["to"]}
     return value
 
 

@@ -98,6 +98,10 @@ CHANGES: list[tuple[str, Prepare, str, str, Any, Any]] = [
     ),
     ("task.refreshed", new_task, "POST", "/refresh", None, None),
     ("task.canceled", new_task, "POST", "/cancel", None, None),
+    (
+        "subscription.replayed", new_subscription, "POST", "/replay", {"status": "dead"},
+        {"fields": ["status"], "values": {"status": "dead"}},
+    ),
     ("event.replayed", new_event, "POST", "/replay", {}, None),
     ("delivery.retried", new_dead_delivery, "POST", "/retry", None, None),
     (

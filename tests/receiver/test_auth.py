@@ -108,6 +108,7 @@ CALLS = [
     (Scope.WRITE, "DELETE", f"/v1/subscriptions/sub{ID}", 404),
     (Scope.WRITE, "POST", f"/v1/subscriptions/sub{ID}/test", 404),
     (Scope.WRITE, "POST", f"/v1/subscriptions/sub{ID}/rotate-secret", 404),
+    (Scope.WRITE, "POST", f"/v1/subscriptions/sub{ID}/replay", 404),
     (Scope.WRITE, "POST", f"/v1/deliveries/dlv{ID}/retry", 404),
     (Scope.ADMIN, "GET", "/v1/api-keys", 200),
     (Scope.ADMIN, "POST", "/v1/api-keys", 422),

@@ -1,0 +1,1 @@
+"""What `taskbell doctor` looks at: each check is a function that tells what it found."""

@@ -1,0 +1,80 @@
+"""Whether providers take our keys: asked about a task that is not there, which costs nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+from deploy import __version__
+from deploy.cli.checkup.finding import Finding, fail, ok, skip, warn
+from deploy.settings import ProviderSettings
+from receiver.asking import HttpAsker
+from receiver.provider import Provider, ProviderError
+from store.clock import Clock
+from store.events import Kind, Task
+
+DEADLINE_SECONDS = 8.0
+
+_MADE_UP = "100000000000000001"
+"""An id that every provider can read, of a task that none has made."""
+
+_NOT_THERE = ("not_found", "refused")
+"""What is said of such a task when the key is fine. A key that is not gets its own answer."""
+
+
+def key(provider: Provider, chosen: ProviderSettings, clock: Clock) -> list[Finding]:
+    """One question, which makes no task and is not billed."""
+    name = f"{provider.title} key"
+    if chosen.api_key is None:
+        return [skip(name, f"not set: {provider.name.upper()}_API_KEY")]
+    try:
+        asyncio.run(_ask(provider, chosen, clock))
+    except ProviderError as error:
+        return [_judged(name, error, provider)]
+    return [ok(name, "accepted")]  # one that knows no task says so in the task's status
+
+
+async def _ask(provider: Provider, chosen: ProviderSettings, clock: Clock) -> None:
+    asker = HttpAsker(
+        chosen.base_url,
+        chosen.api_key,
+        clock,
+        user_agent=f"taskbell/{__version__}",
+        concurrency=1,
+        deadline_seconds=DEADLINE_SECONDS,
+    )
+    now = clock()
+    task = Task(
+        id="task_made_up",
+        provider=provider.name,
+        provider_task_id=_MADE_UP,
+        created_at=now,
+        updated_at=now,
+        deadline_at=now + timedelta(minutes=1),
+        kind=Kind.VIDEO,
+        family="v1",  # MiniMax would look in all of its families
+    )
+    try:
+        await provider.query(asker, task, now)
+    finally:
+        await asker.close()
+
+
+def _judged(name: str, error: ProviderError, provider: Provider) -> Finding:
+    upper = provider.name.upper()
+    match error.code:
+        case "key_refused":
+            todo = f"check {upper}_API_KEY; a key of another region needs TASKBELL_{upper}_BASE_URL"
+            return fail(name, f"refused ({error})", todo)
+        case "balance":
+            return warn(name, f"accepted, but the account is empty ({error})", "top it up")
+        case "rate_limited":
+            return warn(name, f"too many questions just now ({error})", "try again in a minute")
+        case "unreadable":
+            todo = f"is TASKBELL_{upper}_BASE_URL right?"
+            return warn(name, f"an answer that cannot be read ({error})", todo)
+        case code if code in _NOT_THERE:
+            return ok(name, "accepted")
+        case _:
+            todo = f"check the network here and TASKBELL_{upper}_BASE_URL"
+            return fail(name, f"cannot be checked ({error})", todo)
