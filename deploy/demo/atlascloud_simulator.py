@@ -30,7 +30,7 @@ from store.events import Failure, Kind
 KEY_ID = "simulated-1"
 
 _FAMILY = "prediction"
-_FAILURES = (
+FAILURES = (
     Failure("1039", "The input was rejected by content moderation"),
     Failure("", "Invalid parameter: resolution not supported by this model"),
 )
@@ -89,8 +89,8 @@ class AtlasCloud:
                 model=str(body.get("model") or "simulated/model"),
                 succeeded=("completed", "succeeded"),
                 failed="failed",
-                failures=_FAILURES,
-                make_id=_make_id,
+                failures=FAILURES,
+                make_id=make_id,
                 callback_url=webhook_url,
             )
         )
@@ -113,11 +113,10 @@ class AtlasCloud:
         return self._reply({"code": 200, "data": prediction} if wrapped else prediction)
 
     async def _keys(self, request: Request) -> Response:
-        x = _base64url(self._key.public_key().public_bytes_raw())
-        return self._reply({"keys": [{"kty": "OKP", "crv": "Ed25519", "kid": KEY_ID, "x": x}]})
+        return self._reply(key_page(self._key, KEY_ID))
 
     def _schedule_push(self, task: SimulatedTask, webhook_url: str) -> None:
-        pushes = [Push(task.ends_from, _webhook(task), final=True)]
+        pushes = [Push(task.ends_from, webhook(task), final=True)]
         random = self._book.random(self.name, task.number, "pushes")
         forge = partial(_forged, task.kind)
         sent = self._book.dice(self.name).spoil(pushes, forge, random)
@@ -125,19 +124,9 @@ class AtlasCloud:
         self._courier.send(webhook_url, sent, tries=3, sign=sign)
 
     def _sign(self, task: SimulatedTask, body: bytes, forged: bool) -> Mapping[str, str]:
-        timestamp = str(int(self._book.clock().timestamp()))
-        signed = timestamp.encode() + b"." + body
         key = self._forger if forged else self._key
-        # while they migrate, the bare header still has an HMAC whose key no documentation names
-        legacy = hmac.new(KEY_ID.encode(), signed, hashlib.sha256).hexdigest()
-        return {
-            f"{_HEADER}Id": task.id,
-            f"{_HEADER}Event": _event_type(task.kind),
-            f"{_HEADER}Timestamp": timestamp,
-            f"{_HEADER}Key-Id": KEY_ID,
-            f"{_HEADER}Signature-Ed25519": _base64url(key.sign(signed)),
-            f"{_HEADER}Signature": legacy,
-        }
+        timestamp = int(self._book.clock().timestamp())
+        return push_headers(key, KEY_ID, webhook(task), body, timestamp)
 
     def _reply(self, body: Mapping[str, Any], status: int = 200) -> Response:
         return JSONResponse(body, status, {"X-Request-ID": self._request_id()})
@@ -157,7 +146,30 @@ class AtlasCloud:
         return f"{self._request_ids.getrandbits(128):032x}"
 
 
-def _make_id(random: Random) -> str:
+def push_headers(
+    key: Ed25519PrivateKey, key_id: str, push: Mapping[str, Any], body: bytes, timestamp: int
+) -> dict[str, str]:
+    """What is sent beside a push. body: the same push as its bytes; timestamp: unix seconds."""
+    signed = b"%d." % timestamp + body
+    # while they migrate, the bare header still has an HMAC whose key no documentation names
+    legacy = hmac.new(key_id.encode(), signed, hashlib.sha256).hexdigest()
+    return {
+        f"{_HEADER}Id": str(push.get("session_id")),
+        f"{_HEADER}Event": str(push.get("event_type")),
+        f"{_HEADER}Timestamp": str(timestamp),
+        f"{_HEADER}Key-Id": key_id,
+        f"{_HEADER}Signature-Ed25519": _base64url(key.sign(signed)),
+        f"{_HEADER}Signature": legacy,
+    }
+
+
+def key_page(key: Ed25519PrivateKey, key_id: str) -> dict[str, Any]:
+    """The JWKS with the public half of a key (RFC 8037)."""
+    x = _base64url(key.public_key().public_bytes_raw())
+    return {"keys": [{"kty": "OKP", "crv": "Ed25519", "kid": key_id, "x": x}]}
+
+
+def make_id(random: Random) -> str:
     return f"pred_{random.getrandbits(96):024x}"
 
 
@@ -219,7 +231,8 @@ def _error_code(failure: Failure) -> dict[str, int]:
     return {"error_code": int(failure.code)} if failure.code else {}
 
 
-def _webhook(task: SimulatedTask) -> dict[str, Any]:
+def webhook(task: SimulatedTask) -> dict[str, Any]:
+    """What is pushed when a task has ended."""
     body: dict[str, Any] = {
         "session_id": task.id,
         "event_type": _event_type(task.kind),
@@ -236,7 +249,7 @@ def _webhook(task: SimulatedTask) -> dict[str, Any]:
 
 def _forged(kind: Kind, random: Random) -> dict[str, Any]:
     """A good end for a task that nobody submitted."""
-    task_id = _make_id(random)
+    task_id = make_id(random)
     outputs = [f"https://forged.example/{task_id}.mp4"]
     return {
         "session_id": task_id,

@@ -21,7 +21,7 @@ from store.events import Failure, Kind
 T = TypeVar("T")
 
 _QUEUED_SHARE = 0.25
-_SUFFIX = {Kind.VIDEO: "mp4", Kind.IMAGE: "png", Kind.AUDIO: "mp3"}
+SUFFIX = {Kind.VIDEO: "mp4", Kind.IMAGE: "png", Kind.AUDIO: "mp3"}
 
 
 class Phase(StrEnum):
@@ -153,7 +153,7 @@ class Book:
         seconds = random.uniform(*self._durations)
         fails = self.dice(order.provider).fails(random)
         now, started = self.clock(), self.monotonic()
-        suffix = _SUFFIX[order.kind]
+        suffix = SUFFIX[order.kind]
         return SimulatedTask(
             id=task_id,
             number=number,

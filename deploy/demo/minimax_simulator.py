@@ -24,11 +24,11 @@ from store.events import Failure, Kind
 
 VIDEO, TEMPLATE, V2, SPEECH = "video", "template", "v2", "speech"
 
-_FAILURES = (
+FAILURES = (
     Failure("1027", "output new_sensitive"),
     Failure("1026", "input new_sensitive"),
 )
-_V2_FAILURES = (Failure("1026", "video description contains sensitive content"),)
+V2_FAILURES = (Failure("1026", "video description contains sensitive content"),)
 
 _V1_WORDS = {
     VIDEO: {Phase.QUEUED: "Queueing", Phase.PROCESSING: "Processing"},
@@ -138,7 +138,7 @@ class MiniMax:
         task = self._book.find(self.name, task_id, V2)
         if task is None:
             return self._v2_error(500, "record not found")
-        return JSONResponse(_v2_task(task, self._book.phase(task)))
+        return JSONResponse(v2_task(task, self._book.phase(task)))
 
     async def _retrieve_file(self, request: Request) -> Response:
         file_id = request.query_params.get("file_id", "")
@@ -172,8 +172,8 @@ class MiniMax:
                 model=str(model or "MiniMax-Hailuo-2.3"),
                 succeeded=("succeeded",) if family == V2 else ("Success",),
                 failed={V2: "failed", SPEECH: "Failed"}.get(family, "Fail"),
-                failures=_V2_FAILURES if family == V2 else _FAILURES,
-                make_id=_make_id,
+                failures=V2_FAILURES if family == V2 else FAILURES,
+                make_id=make_id,
                 callback_url=callback_url,
             )
         )
@@ -182,7 +182,7 @@ class MiniMax:
         return task
 
     def _schedule_pushes(self, task: SimulatedTask, callback_url: str) -> None:
-        write = _v2_task if task.family == V2 else _v1_push
+        write = v2_task if task.family == V2 else v1_push
         pushes = [
             Push(task.runs_from, write(task, Phase.PROCESSING), final=False),
             Push(task.ends_from, write(task, Phase.ENDED), final=True),
@@ -215,7 +215,7 @@ class MiniMax:
         return JSONResponse({"type": "error", "error": error, "request_id": request_id}, status)
 
 
-def _make_id(random: Random) -> str:
+def make_id(random: Random) -> str:
     return str(random.randrange(10**14, 10**15))
 
 
@@ -246,7 +246,7 @@ def _v1_task(task: SimulatedTask, phase: Phase) -> dict[str, Any]:
     return body | _base_resp()
 
 
-def _v1_push(task: SimulatedTask, phase: Phase) -> dict[str, Any]:
+def v1_push(task: SimulatedTask, phase: Phase) -> dict[str, Any]:
     """The query's shape, with the two ways the pages show: tasks take turns with them.
 
     Samples of pushes leave out the size of the video; the template page's, capitalised, has a
@@ -262,7 +262,7 @@ def _v1_push(task: SimulatedTask, phase: Phase) -> dict[str, Any]:
     return body
 
 
-def _v2_task(task: SimulatedTask, phase: Phase) -> dict[str, Any]:
+def v2_task(task: SimulatedTask, phase: Phase) -> dict[str, Any]:
     """What the v2 query answers, and what is pushed."""
     ended = phase is Phase.ENDED
     seconds = 5 if ended and task.output else 0
@@ -304,8 +304,8 @@ def _file(task: SimulatedTask, url: str) -> dict[str, Any]:
 
 def _forged(family: str, random: Random) -> dict[str, Any]:
     """A good end for a task that nobody submitted."""
-    task_id = _make_id(random)
+    task_id = make_id(random)
     if family == V2:
         content = {"url": f"https://forged.example/{task_id}.mp4"}
         return {"task": {"id": task_id, "status": "succeeded", "content": content}}
-    return {"task_id": task_id, "status": "Success", "file_id": _make_id(random), **_base_resp()}
+    return {"task_id": task_id, "status": "Success", "file_id": make_id(random), **_base_resp()}
