@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -60,6 +61,10 @@ class Client:
         except httpx.InvalidURL:
             raise UsageError(f"TASKBELL_URL is {url!r}, not an http(s) address") from None
 
+    @property
+    def url(self) -> str:
+        return self._url
+
     def __enter__(self) -> Self:
         return self
 
@@ -114,9 +119,34 @@ class Client:
         following = body.get("next_cursor")
         return rows, None if following is None else str(following)
 
+    @contextmanager
+    def stream(
+        self, path: str, params: Mapping[str, str], headers: Mapping[str, str], *, silence: float
+    ) -> Iterator[Iterator[bytes]]:
+        """An endless answer, in pieces as they come. silence: seconds without any until it is away."""
+        timeout = httpx.Timeout(TIMEOUT_SECONDS, read=silence)
+        with (
+            self._troubles_told(),
+            self._http.stream(
+                "GET", path, params=params, headers=headers, timeout=timeout
+            ) as response,
+        ):
+            if not response.is_success:
+                response.read()
+                raise self._refusal(response)
+            yield response.iter_bytes()
+
     def _send(self, method: str, path: str, **content: Any) -> httpx.Response:
-        try:
+        with self._troubles_told():
             response = self._http.request(method, path, **content)
+        if not response.is_success:
+            raise self._refusal(response)
+        return response
+
+    @contextmanager
+    def _troubles_told(self) -> Iterator[None]:
+        try:
+            yield
         except UnicodeEncodeError:
             raise UsageError("an argument holds bytes that are not text") from None
         except httpx.ConnectError as error:
@@ -127,9 +157,6 @@ class Client:
             raise ServerAway(f"{self._url} broke off the conversation") from None
         except httpx.RequestError:
             raise self._not_taskbell() from None
-        if not response.is_success:
-            raise self._refusal(response)
-        return response
 
     def _no_connection(self, error: httpx.ConnectError) -> CommandError:
         trouble = _tls_trouble(error)
