@@ -19,15 +19,17 @@ def build_app() -> typer.Typer:
         events,
         frame,
         keys,
+        listen,
         replay,
         server,
         subscriptions,
         tasks,
+        trigger,
         verify,
     )
 
     app = frame.new_app()
-    for module in (server, tasks, callbacks, subscriptions, events, keys, audit):
+    for module in (server, tasks, callbacks, subscriptions, events, listen, trigger, keys, audit):
         module.register(app)
     for module in (replay, verify, doctor):
         module.register(app)

@@ -152,7 +152,7 @@ class LineFace:
         style = "green" if reply.accepted else "red"
         said = str(reply.status) if reply.status is not None else f"{reply.error}"
         rest = f"  {reply.seconds * 1000:.0f} ms  {output.plain(event.id)}"
-        _print(self._console, ("<-- ", style), (said, style), (rest, ""))
+        _print(self._console, (f"<-- {said}", style), (rest, ""))
 
 
 def _print(console: Console | None, *parts: tuple[str, str]) -> None:
