@@ -39,10 +39,17 @@ def blocks(heading: str, language: str = "sh") -> list[str]:
 
 
 @asynccontextmanager
-async def reader(tmp_path: Path, simulator: Simulator) -> AsyncIterator[dict[str, str]]:
-    """The environment of somebody who reads the README, with the server of its first block up."""
+async def reader(
+    tmp_path: Path, simulator: Simulator, *, has_keys: bool = True
+) -> AsyncIterator[dict[str, str]]:
+    """The environment of somebody who reads the README, with the server of its first block up.
+
+    has_keys: of the providers.
+    """
     async with LocalServer(simulator.app) as providers:
         environ = reader_environment(tmp_path, providers.url)
+        if not has_keys:
+            environ = {name: value for name, value in environ.items() if value != KEY}
         server = await asyncio.create_subprocess_exec(
             str(ROOT / "deploy/run"),
             cwd=ROOT,
