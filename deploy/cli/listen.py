@@ -30,7 +30,7 @@ def listen(
     to: Annotated[
         str | None,
         typer.Argument(
-            metavar="[PORT|URL]",
+            metavar="PORT|URL",
             help="Where each event is sent: 3000 is http://127.0.0.1:3000/. Without it they are"
             " only shown.",
             show_default=False,
@@ -60,8 +60,7 @@ def listen(
 ) -> None:
     """Send events to a program on this machine as they come, signed as a subscriber gets them.
 
-    It needs no address that the world can reach. Events come in order, each until it is answered
-    with any status; while the program or Taskbell is away they wait. Ctrl-C ends it.
+    Events wait, in order, while your program or Taskbell is away. Ctrl-C ends it.
     """
     from deploy.cli.eventstream import cursor_before
     from deploy.cli.listening import JsonFace, LineFace, Listener

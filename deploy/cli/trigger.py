@@ -72,9 +72,8 @@ def trigger(
 ) -> None:
     """Send a provider's push to a running server. Exit code 1: the server refused it.
 
-    The bodies are those that the providers document. Atlas Cloud signs its pushes; to have yours
-    believed, start the server with TASKBELL_ATLASCLOUD_BASE_URL=http://127.0.0.1:9009 and add
-    --private-key dev.pem --jwks-port 9009.
+    Atlas Cloud signs: say --private-key dev.pem --jwks-port 9009, and start the server with
+    TASKBELL_ATLASCLOUD_BASE_URL=http://127.0.0.1:9009 so that it believes that key.
     """
     if name is None or show_list:
         _list(as_json)
