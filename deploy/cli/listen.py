@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deploy.cli import output
+from deploy.cli.completion import event_types, provider_names
 from deploy.cli.errors import UsageError
 from deploy.cli.frame import Surroundings, surroundings
 from deploy.cli.options import Json, seconds, words
@@ -38,10 +39,19 @@ def listen(
     ] = None,
     types: Annotated[
         list[str] | None,
-        typer.Option("--type", help="task.succeeded, … Default: task.*. May be repeated."),
+        typer.Option(
+            "--type",
+            help="task.succeeded, … Default: task.*. May be repeated.",
+            autocompletion=event_types,
+        ),
     ] = None,
     providers: Annotated[
-        list[str] | None, typer.Option("--provider", help="Only of these. May be repeated.")
+        list[str] | None,
+        typer.Option(
+            "--provider",
+            help="Only of these. May be repeated.",
+            autocompletion=provider_names,
+        ),
     ] = None,
     tasks: Annotated[
         list[str] | None,

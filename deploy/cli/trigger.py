@@ -202,11 +202,16 @@ def _sum_up(pushed: Sequence[Pushed], task: dict[str, Any] | None, as_json: bool
     elif task is not None:
         names = ("id", "provider", "provider_task_id", "status")
         output.result("  ".join(output.word(task.get(each)) for each in names))
-    if task is not None and pushed[0].ends and task.get("status") in ("queued", "processing"):
+    if any(each.ends and each.taken for each in pushed) and not _has_ended(task):
+        provider = pushed[0].case.provider
         output.message(
-            f"not ended yet: the server first asks {pushed[0].case.provider}, which does not know"
-            f" this task (TASKBELL_{pushed[0].case.provider.upper()}_CONFIRM=never believes pushes)"
+            f"it has not ended: with an API key the server first asks {provider}, which does not"
+            f" know this task (TASKBELL_{provider.upper()}_CONFIRM=never believes pushes)"
         )
     refused = [each for each in pushed if not each.taken]
     if refused:
         raise CommandError(f"{len(refused)} of {len(pushed)} pushes were refused")
+
+
+def _has_ended(task: dict[str, Any] | None) -> bool:
+    return task is not None and task.get("status") not in ("queued", "processing")

@@ -30,7 +30,11 @@ NOT_PUSHED = {
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One push. earlier: the case of the same task that its provider sends before this one."""
+    """One push, and the fate of its task.
+
+    ending: the provider's word. makes: there is an output. lower_case: in the other of v1's two
+    ways to write a push. earlier: the name of what its provider pushes before it.
+    """
 
     provider: str
     name: str
@@ -91,66 +95,120 @@ _v2_queued, _v2_running, _v2_ended = (partial(minimax.v2_task, phase=phase) for 
 
 
 def _minimax() -> list[Case]:
-    made = "minimax"
+    case = partial(Case, "minimax")
+    v1_output, v1_input = minimax.FAILURES
+    [v2_input] = minimax.V2_FAILURES
     template, v2 = minimax.TEMPLATE, minimax.V2
-    output, given = minimax.FAILURES[0], minimax.FAILURES[1]
     return [
-        Case(made, "challenge", "asks for its value back, within 3 s", _challenge),
-        Case(made, "queueing", "a v1 video waits for its turn", _queued),
-        Case(made, "processing", "a v1 video is being made", _processing),
-        Case(
-            *(made, "success", "a v1 video is done, with the id of its file", _ended),
-            ending="Success", makes=True, earlier="processing",
+        case("challenge", "asks for its value back, within 3 s", _challenge),
+        case("queueing", "a v1 video waits for its turn", _queued),
+        case("processing", "a v1 video is being made", _processing),
+        case(
+            "success",
+            "a v1 video is done, with the id of its file",
+            _ended,
+            ending="Success",
+            makes=True,
+            earlier="processing",
         ),
-        Case(
-            *(made, "success-lowercase", "the same in the other spelling of the pages", _ended),
-            ending="Success", makes=True, lower_case=True, earlier="processing",
+        case(
+            "success-lowercase",
+            "the same in the other spelling of the pages",
+            _ended,
+            ending="Success",
+            makes=True,
+            lower_case=True,
+            earlier="processing",
         ),
-        Case(
-            *(made, "failed", "a v1 video was judged: its output (1027)", _ended),
-            ending="Fail", failure=output, earlier="processing",
+        case(
+            "failed",
+            "a v1 video was judged: its output (1027)",
+            _ended,
+            ending="Fail",
+            failure=v1_output,
+            earlier="processing",
         ),
-        Case(
-            *(made, "failed-input", "a v1 video was judged: its input (1026)", _ended),
-            ending="Fail", failure=given, lower_case=True, earlier="processing",
+        case(
+            "failed-input",
+            "a v1 video was judged: its input (1026)",
+            _ended,
+            ending="Fail",
+            failure=v1_input,
+            lower_case=True,
+            earlier="processing",
         ),
-        Case(made, "template-preparing", "a template waits for its turn", _queued, family=template),
-        Case(
-            *(made, "template-processing", "a template is being made", _processing),
+        case("template-preparing", "a template waits for its turn", _queued, family=template),
+        case(
+            "template-processing",
+            "a template is being made",
+            _processing,
             family=template,
         ),
-        Case(
-            *(made, "template-success", "a template is done, with the id of its file", _ended),
-            family=template, ending="Success", makes=True, earlier="template-processing",
-        ),
-        Case(
-            *(made, "template-success-url", "a template is done, with a link", _ended),
-            family=template, ending="Success", makes=True, lower_case=True,
+        case(
+            "template-success",
+            "a template is done, with the id of its file",
+            _ended,
+            family=template,
+            ending="Success",
+            makes=True,
             earlier="template-processing",
         ),
-        Case(
-            *(made, "template-failed", "a template was judged: its output (1027)", _ended),
-            family=template, ending="Fail", failure=output, earlier="template-processing",
+        case(
+            "template-success-url",
+            "a template is done, with a link",
+            _ended,
+            family=template,
+            ending="Success",
+            makes=True,
+            lower_case=True,
+            earlier="template-processing",
         ),
-        Case(made, "v2-queued", "a v2 video waits for its turn", _v2_queued, family=v2),
-        Case(made, "v2-running", "a v2 video is being made", _v2_running, family=v2),
-        Case(
-            *(made, "v2-succeeded", "a v2 video is done, with a link and its use", _v2_ended),
-            family=v2, ending="succeeded", makes=True, earlier="v2-running",
+        case(
+            "template-failed",
+            "a template was judged: its output (1027)",
+            _ended,
+            family=template,
+            ending="Fail",
+            failure=v1_output,
+            earlier="template-processing",
         ),
-        Case(
-            *(made, "v2-failed", "a v2 video was judged: its input (1026)", _v2_ended),
-            family=v2, ending="failed", failure=minimax.V2_FAILURES[0], earlier="v2-running",
+        case("v2-queued", "a v2 video waits for its turn", _v2_queued, family=v2),
+        case("v2-running", "a v2 video is being made", _v2_running, family=v2),
+        case(
+            "v2-succeeded",
+            "a v2 video is done, with a link and its use",
+            _v2_ended,
+            family=v2,
+            ending="succeeded",
+            makes=True,
+            earlier="v2-running",
         ),
-        Case(
-            *(made, "v2-cancelled", "a v2 video was canceled", _v2_ended),
-            family=v2, ending="cancelled", earlier="v2-running",
+        case(
+            "v2-failed",
+            "a v2 video was judged: its input (1026)",
+            _v2_ended,
+            family=v2,
+            ending="failed",
+            failure=v2_input,
+            earlier="v2-running",
         ),
-        Case(
-            *(made, "v2-expired", "a v2 video took too long (pages of July 2026)", _v2_ended),
-            family=v2, ending="expired", earlier="v2-running",
+        case(
+            "v2-cancelled",
+            "a v2 video was canceled",
+            _v2_ended,
+            family=v2,
+            ending="cancelled",
+            earlier="v2-running",
         ),
-    ]  # fmt: skip
+        case(
+            "v2-expired",
+            "a v2 video took too long (pages of July 2026)",
+            _v2_ended,
+            family=v2,
+            ending="expired",
+            earlier="v2-running",
+        ),
+    ]
 
 
 def _atlascloud() -> list[Case]:

@@ -15,7 +15,7 @@ from deploy.cli.client import Client
 from deploy.cli.errors import CommandError, UsageError
 from deploy.cli.eventstream import Message, cursor_before, messages
 from deploy.cli.frame import Surroundings
-from deploy.cli.listening import LineFace, Listener
+from deploy.cli.listening import JsonFace, LineFace, Listener
 from deploy.cli.local import Local, address
 from dispatch.signing import new_secret
 from dispatch.sink import Event, Target, sinks
@@ -297,6 +297,19 @@ def test_what_is_wanted_is_asked_for_from_that_far_back() -> None:
         {"type": "task.failed,task.canceled", "provider": "minimax", "task": "task_9"}
     ]
     assert json.loads(result.stdout) == {**an_event(9), "cursor": 9}
+
+
+def test_as_json_an_event_has_its_answer_beside_it(capsys: pytest.CaptureFixture[str]) -> None:
+    world, program = World(sent(5)), Program(201)
+    local = Local(URL, SECRET, ManualClock(NOW), lambda: 0.0, httpx.MockTransport(program))
+    face = JsonFace(answered=True)
+
+    with pytest.raises(KeyboardInterrupt):
+        Listener(world.connect(), {}, 0, local, face, world.around).run()
+
+    [line] = capsys.readouterr().out.splitlines()
+    answer = {"status": 201, "seconds": 0.0, "error": None}
+    assert json.loads(line) == {**an_event(5), "cursor": 5, "answer": answer}
 
 
 def test_a_secret_of_ones_own_is_not_shown_again() -> None:

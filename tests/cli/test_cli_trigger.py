@@ -51,7 +51,7 @@ def run(url: str, *arguments: str) -> Result:
 
 
 @contextlib.asynccontextmanager
-async def server(database_url: str, jwks_port: int) -> AsyncIterator[str]:
+async def server(database_url: str, jwks_port: int, **more: str) -> AsyncIterator[str]:
     """The URL of a server on a socket that looks for Atlas Cloud's keys at a port of this machine."""
     port = free_port()
     settings = load(
@@ -60,6 +60,7 @@ async def server(database_url: str, jwks_port: int) -> AsyncIterator[str]:
             "TASKBELL_API_KEY": KEY,
             "TASKBELL_SECRET_KEYS": "s" * 32,
             "TASKBELL_ATLASCLOUD_BASE_URL": f"http://127.0.0.1:{jwks_port}",
+            **more,
         }
     )
     service = make_service(settings, open_database(database_url))
@@ -118,6 +119,15 @@ async def test_what_is_sent_and_answered_and_came_of_it_is_told(
     assert url[1] not in refused.output
     assert forged.exit_code == 1
     assert "<-- 401 " in forged.stdout
+
+
+async def test_an_ending_that_waits_for_the_providers_word_is_explained(sqlite_url: str) -> None:
+    asks_first = {"MINIMAX_API_KEY": "sk-1", "TASKBELL_MINIMAX_BASE_URL": NOWHERE}
+    async with server(sqlite_url, free_port(), **asks_first) as there:
+        told = await asyncio.to_thread(run, there, "minimax.success")
+
+    assert told.exit_code == 0
+    assert told.stderr.startswith("it has not ended: with an API key the server first asks minimax")
 
 
 def test_a_server_that_is_not_there_is_named_without_the_secret_of_its_url() -> None:

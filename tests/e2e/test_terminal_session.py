@@ -1,4 +1,4 @@
-"""A new user's session at a terminal, against a server of its own: track, watch, listen."""
+"""A new user's session at a terminal, against a server of its own: track, watch, listen, replay."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def at(server: Process, folder: Path) -> Desk:
     return Desk(folder, {"TASKBELL_URL": server.url, "TASKBELL_API_KEY": key})
 
 
-async def test_a_session_from_track_to_listen(sqlite_url: str, tmp_path: Path) -> None:
+async def test_a_session_from_track_to_replay(sqlite_url: str, tmp_path: Path) -> None:
     secret = new_secret()
     program = Subscriber(secret)
     async with (
@@ -63,6 +63,9 @@ async def test_a_session_from_track_to_listen(sqlite_url: str, tmp_path: Path) -
         await _watch(desk, task)
         await _listen(desk, task, f"{hook.url}/hook", secret)
         await asyncio.gather(_listen_without_colour(desk, task), _listen_in_a_pipe(desk, task))
+        wish = {"url": f"{hook.url}/hook"}
+        made = (await server.api.post("/v1/subscriptions", json=wish)).json()
+        await _replay(desk, made["id"])
 
     assert [event.type for event in program.events] == ["task.queued", "task.succeeded"]
 
@@ -129,6 +132,15 @@ async def _listen_in_a_pipe(desk: Desk, task: str) -> None:
     assert process.returncode == 0
     assert said.endswith(b"2 events came\n")
     assert [json.loads(line)["data"]["task"]["id"] for line in lines] == [task] * 2
+
+
+async def _replay(desk: Desk, subscription: str) -> None:
+    async with desk.terminal("replay", "--subscription", subscription) as terminal:
+        await terminal.until("[y/N]")
+        terminal.press("y\n")
+        assert await terminal.end() == 0
+    asked = " ".join("".join(terminal.lines).split())
+    assert "Replay 2 deliveries to http://127.0.0.1" in asked
 
 
 def _fits(terminal: Terminal) -> None:
