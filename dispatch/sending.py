@@ -7,8 +7,18 @@ from datetime import datetime, timedelta
 
 from dispatch.client import Client, SendFailed
 from dispatch.redaction import redacted
-from dispatch.shape import BadShapeError
-from dispatch.sink import Answer, Event, Outcome, Request, Result, Sink, Target, sinks
+from dispatch.sink import (
+    Answer,
+    CannotRender,
+    Event,
+    Outcome,
+    Request,
+    Result,
+    Sink,
+    Target,
+    sinks,
+)
+from dispatch.sinks.apprise import Apprise
 from store.clock import Clock, monotonic
 from store.matching import Subscription
 from store.vault import Vault, VaultError
@@ -52,12 +62,17 @@ class Sender:
         except VaultError as error:
             return Outcome(Result.RETRY, str(error)), None
         try:
-            request = sink.render(event, target, self._clock())
+            if isinstance(sink, Apprise):
+                request = await sink.rendered(event, target, self._clock())
+            else:
+                request = sink.render(event, target, self._clock())
             outcome, answer = await self._exchange(sink, request)
-        except BadShapeError as error:
+        except CannotRender as error:
             return Outcome(Result.RETRY, str(error)), None
         except SendFailed as failure:
             return Outcome(Result.RETRY, failure.reason), None
+        if isinstance(sink, Apprise):  # what of it is secret, only the library knows
+            return outcome, replace(answer, body=b"")
         answer = _without_secrets(answer, target)
         if sink.service is not None:
             return redacted(outcome, answer, target.url, sink.service)
