@@ -18,7 +18,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from dispatch.answers import judge_http
-from dispatch.headers import with_custom
+from dispatch.headers import check_headers, with_custom
 from dispatch.message import Message, message_of
 from dispatch.service import Service
 from dispatch.sink import Answer, CannotRender, Event, Outcome, Request, Result, Sink, Target
@@ -43,6 +43,7 @@ SERVICES = frozenset(f"{_SELF_HOSTED} {_HOSTED}".split())
 
 # each service has a markup of its own: these look like it, and are not
 _MARKUP = str.maketrans({**dict(zip("#*[]<>`~", "＃＊［］＜＞｀～", strict=True)), "@": "@\u2060"})
+_METHODS = ("POST", "PUT", "PATCH")
 _OURS = frozenset(("accept-encoding", "connection", "content-length", "host", "user-agent"))
 
 
@@ -152,13 +153,20 @@ def _request(written: requests.PreparedRequest, target: Target) -> Request:
     body = written.body or b""
     if not isinstance(body, str | bytes):
         raise CannotRender("apprise would stream a file")
+    if written.method not in _METHODS:
+        raise CannotRender(f"{written.method} is no method for a delivery")
     theirs = {name.lower(): _letters(value) for name, value in written.headers.items()}
+    content_type = {"content-type": theirs.pop("content-type", "application/octet-stream")}
     headers = {name: value for name, value in theirs.items() if name not in _OURS}
+    try:
+        check_headers(headers)  # some services take any header from their URL
+    except ValueError as error:
+        raise CannotRender(f"apprise would send what may not be sent: {error}") from None
     return Request(
         url=str(written.url),
-        headers=with_custom(headers, target.headers),
+        headers=with_custom(headers | content_type, target.headers),
         body=body.encode() if isinstance(body, str) else body,
-        method=str(written.method),
+        method=written.method,
     )
 
 

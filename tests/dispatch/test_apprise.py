@@ -161,6 +161,12 @@ def test_the_library_is_left_as_it_was(sink: Apprise) -> None:
         ("hush", "may write to these services"),
         ("pover://hush", "cannot read this pover:// URL"),
         ("pbul://hush/#one/#two", "more than once"),
+        ("json://any.example.com/?+Metadata-Flavor=hush", "header metadata-flavor may not be set"),
+        ("json://any.example.com/?+Transfer-Encoding=hush", "may not be set"),
+        ("json://any.example.com/?+webhook-signature=hush", "may not be set"),
+        ("json://any.example.com/?+X=hush%0d%0aY:1", "does not write to this service"),
+        ("json://any.example.com/hush?method=DELETE", "DELETE is no method for a delivery"),
+        ("json://any.example.com/hush?method=GET", "GET is no method for a delivery"),
     ],
 )
 def test_anything_else_is_refused_without_repeating_it(sink: Apprise, url: str, words: str) -> None:
