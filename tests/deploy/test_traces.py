@@ -182,7 +182,7 @@ def test_without_the_extra_a_line_says_what_installs_it(
 
 def test_nothing_of_it_and_of_apprise_is_imported_while_nobody_wants_it() -> None:
     code = (
-        "import sys; import deploy.serving; from dispatch.sink import sinks; sinks();"
+        "import sys, deploy.traces, dispatch.sending; dispatch.sending.sinks();"
         "print([name for name in ('opentelemetry', 'apprise', 'requests') if name in sys.modules])"
     )
 
