@@ -10,7 +10,8 @@ from dispatch.guard import Guard, NoSuchHost, Place, public
 from dispatch.headers import check_headers
 from dispatch.shape import check as check_shape
 from dispatch.signing import new_secret
-from dispatch.sink import Event, sinks
+from dispatch.sink import Event, Target, sinks
+from dispatch.sinks.apprise import Apprise
 from receiver.api.destination import Terms
 
 
@@ -39,15 +40,22 @@ class SubscriptionRules:
         return Terms(service.signs, service.rate_per_second, service.max_in_flight)
 
     async def check_url(self, url: str, format_name: str) -> None:
-        """A chat format's URL must be one of its service's own, or of a fake one on our networks."""
-        place, service = self._guard.check_url(url), sinks()[format_name].service
+        """A chat format's URL must be one of its service's own, or of a fake one on our networks.
+
+        Of an apprise URL it is where the request would go that counts.
+        """
+        sink = sinks()[format_name]
+        if isinstance(sink, Apprise):
+            sample = self._sample()
+            url = (await sink.rendered(sample, Target("", url, (), {}), sample.time)).url
+        place, service = self._guard.check_url(url), sink.service
         strange = service is not None and not service.owns(place.scheme, place.host, place.port)
         try:
             addresses = await self._addresses(place)
         except NoSuchHost:
             # a name without an address today may have one tomorrow; each attempt checks again
             addresses = []
-        if service is None:
+        if service is None or isinstance(sink, Apprise):
             return
         if not service.fits(url) or (strange and not _opened(addresses)):
             raise ValueError(service.rule)

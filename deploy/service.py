@@ -22,6 +22,7 @@ from deploy import __version__
 from deploy.descriptors import descriptors
 from deploy.metrics import Metrics
 from deploy.settings import ProviderSettings, Settings
+from deploy.traces import Traces
 from dispatch.client import Client
 from dispatch.guard import Guard
 from dispatch.sending import Sender
@@ -41,6 +42,7 @@ from store.events import Kind
 from store.retention import Prune, prune
 from store.store import Store
 from store.vault import Vault
+from store.writer import Committed, Watch
 
 logger = logging.getLogger("taskbell")
 
@@ -85,6 +87,7 @@ class Service:
     draining: bool = False
     hurried: asyncio.Event = field(default_factory=asyncio.Event)
     _client: Client | None = None
+    _traces: Traces | None = None
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -123,6 +126,8 @@ class Service:
         for asker in self.askers.values():
             await asker.close()
         await asyncio.to_thread(self.store.close)
+        if self._traces is not None:
+            await asyncio.to_thread(self._traces.close)
 
     async def _tidy(self) -> None:
         """Remove what retention has passed over, a step at a time."""
@@ -146,11 +151,12 @@ def make_service(
     sleep: Sleep = asyncio.sleep,
     jitter: Jitter = random.random,
     transport: httpx.AsyncBaseTransport | None = None,
+    traces: Traces | None = None,
 ) -> Service:
     """Open the store and join the parts. The caller has migrated the database.
 
     clock, monotonic and sleep must run equally fast. transport: what providers are asked through
-    when it is not the network. Raises StoreError when another process holds the SQLite file.
+    when it is not the network. traces: closed with the service. Raises StoreError when another process holds the SQLite file.
     """
     vault, guard = Vault(settings.secret_keys), make_guard(settings)
     client = Client(
@@ -163,14 +169,14 @@ def make_service(
     most = min(MOST_FOLLOWERS, descriptors().from_clients // 2)  # pushes need the other half
     feed = Feed(store, monotonic=monotonic, most=most)
     metrics = Metrics(store, clock, monotonic, followers=lambda: len(feed))
-    store.watch(metrics.committed)
+    store.watch(metrics.committed if traces is None else _both(metrics.committed, traces.committed))
     service = Service(
         settings=settings,
         store=store,
         clock=clock,
         vault=vault,
         guard=guard,
-        sender=Sender(client, vault, clock),
+        sender=Sender(client, vault, clock, traced=traces is not None),
         words=UnknownWords(),
         feed=feed,
         metrics=metrics,
@@ -179,6 +185,7 @@ def make_service(
         },
         once_links=OnceLinks(monotonic),
         _client=client,
+        _traces=traces,
     )
     if "receive" in settings.roles:
         service.loops.append(service.feed)
@@ -188,6 +195,14 @@ def make_service(
     if "dispatch" in settings.roles:
         service.loops.append(_worker(service, owner, jitter))
     return service
+
+
+def _both(first: Watch, second: Watch) -> Watch:
+    def watch(committed: Committed) -> None:
+        first(committed)
+        second(committed)
+
+    return watch
 
 
 def make_guard(settings: Settings) -> Guard:

@@ -24,12 +24,14 @@ from deploy.connections import Connection, Crowd, Limits
 from deploy.descriptors import descriptors
 from deploy.secrets import with_dev_api_key, with_secret_keys
 from deploy.service import LOOPBACK, Service, make_service
-from deploy.settings import Settings, load, local_url
+from deploy.settings import Settings, load, local_url, process_environment, wants_traces
+from deploy.traces import open_traces
 from receiver.openapi import openapi
 from receiver.provider import providers
 from receiver.tokens import CallbackTokens, new_token_id
 from store import keys
 from store.claims import release
+from store.clock import system_clock
 from store.database import open_database
 from store.keys import NewKey, Scope, new_key_text
 from store.schema import migrate
@@ -56,7 +58,8 @@ def run(settings: Settings, *, dev: bool, limits: Limits | None = None) -> None:
     settings = _with_port(settings, listener.getsockname()[1])
     database = open_database(settings.database_url)
     migrate(database)
-    service = make_service(settings, database)
+    traces = open_traces(system_clock) if wants_traces(process_environment()) else None
+    service = make_service(settings, database, traces=traces)
     if not database.postgresql:
         # the store holds the file's lock, so what the last process had claimed is nobody's now
         service.store.write_now(release, None)

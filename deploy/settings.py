@@ -83,6 +83,13 @@ def process_environment() -> Mapping[str, str]:
     return MappingProxyType(dict(os.environ))
 
 
+def wants_traces(environ: Mapping[str, str]) -> bool:
+    """Whether OpenTelemetry's own variables say where traces go."""
+    off = environ.get("OTEL_SDK_DISABLED", "").lower() == "true"
+    named = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+    return not off and any(environ.get(name) for name in named)
+
+
 def load(environ: Mapping[str, str], dotenv: Path | None = None) -> Settings:
     """Settings from environment variables over a .env file. Raises SettingsError."""
     values = merged(environ, dotenv)

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from dispatch.client import Client, SendFailed
 from dispatch.redaction import redacted
-from dispatch.shape import BadShapeError
-from dispatch.sink import Answer, Event, Outcome, Request, Result, Sink, Target, sinks
+from dispatch.sink import (
+    Answer,
+    CannotRender,
+    Event,
+    Outcome,
+    Request,
+    Result,
+    Sink,
+    Target,
+    sinks,
+)
+from dispatch.sinks.apprise import Apprise
+from dispatch.trace import span_id, trace_id, traceparent
 from store.clock import Clock, monotonic
 from store.matching import Subscription
 from store.vault import Vault, VaultError
@@ -30,7 +42,9 @@ class Sent:
 class Sender:
     """Sends events to subscriptions. Raises nothing that a subscriber could cause."""
 
-    def __init__(self, client: Client, vault: Vault, clock: Clock) -> None:
+    def __init__(self, client: Client, vault: Vault, clock: Clock, *, traced: bool = False) -> None:
+        """Traced: tell receivers in which trace the attempt stands."""
+        self._traced = traced
         self._client = client
         self._vault = vault
         self._clock = clock
@@ -38,11 +52,18 @@ class Sender:
 
     async def send(self, event: Event, subscription: Subscription) -> Sent:
         started_at, start = self._clock(), monotonic()
-        outcome, answer = await self._attempt(event, subscription)
+        trace = self._trace(event, subscription, started_at)
+        outcome, answer = await self._attempt(event, subscription, trace)
         return Sent(outcome, answer, started_at, timedelta(seconds=monotonic() - start))
 
+    def _trace(self, event: Event, subscription: Subscription, at: datetime) -> dict[str, str]:
+        if not self._traced:
+            return {}
+        trace = trace_id(event.subject or event.id)
+        return {"traceparent": traceparent(trace, span_id(event.id, subscription.id, at))}
+
     async def _attempt(
-        self, event: Event, subscription: Subscription
+        self, event: Event, subscription: Subscription, trace: Mapping[str, str]
     ) -> tuple[Outcome, Answer | None]:
         sink = sinks().get(subscription.format)
         if sink is None:  # written by a newer version
@@ -52,12 +73,19 @@ class Sender:
         except VaultError as error:
             return Outcome(Result.RETRY, str(error)), None
         try:
-            request = sink.render(event, target, self._clock())
+            if isinstance(sink, Apprise):
+                request = await sink.rendered(event, target, self._clock())
+            else:
+                request = sink.render(event, target, self._clock())
+            if trace:
+                request = replace(request, headers={**request.headers, **trace})
             outcome, answer = await self._exchange(sink, request)
-        except BadShapeError as error:
+        except CannotRender as error:
             return Outcome(Result.RETRY, str(error)), None
         except SendFailed as failure:
             return Outcome(Result.RETRY, failure.reason), None
+        if isinstance(sink, Apprise):  # what of it is secret, only the library knows
+            return outcome, replace(answer, body=b"")
         answer = _without_secrets(answer, target)
         if sink.service is not None:
             return redacted(outcome, answer, target.url, sink.service)

@@ -13,6 +13,7 @@ import jmespath
 from jmespath.exceptions import JMESPathError
 from jmespath.visitor import TreeInterpreter
 
+from dispatch.sink import CannotRender
 from store.text import json_bytes
 
 LONGEST = 2_000
@@ -26,7 +27,7 @@ _MOST_ELEMENTS = 2_000
 _DEEPEST = 32
 
 
-class BadShapeError(ValueError):
+class BadShapeError(CannotRender):
     """An expression that cannot be read, or that made nothing to send; the message says why."""
 
 

@@ -94,6 +94,10 @@ class Outcome:
     unfit: bool = False
 
 
+class CannotRender(ValueError):
+    """Nothing can be sent for this event to this target; the message says why, without secrets."""
+
+
 class Sink(Protocol):
     """One format. Both methods are pure. service: the one it is for; None takes any URL."""
 
@@ -106,8 +110,7 @@ class Sink(Protocol):
         """The request to send. The same event makes the same body on every attempt.
 
         Two things may differ: a service's own signature in it, and a plainer message where
-        earlier attempts with a fuller one failed. Raises BadShapeError when the target's shape
-        makes nothing of it.
+        earlier attempts with a fuller one failed. Raises CannotRender.
         """
 
     def judge(self, answer: Answer, now: datetime) -> Outcome:

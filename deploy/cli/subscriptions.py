@@ -59,7 +59,7 @@ def subscribe(
         typer.Option(
             "--format",
             help="webhook (the default), cloudevents; slack, discord, feishu, lark, dingtalk, wecom,"
-            " telegram, teams.",
+            " telegram, teams; apprise with a URL of that library.",
             autocompletion=formats,
         ),
     ] = None,

@@ -131,10 +131,12 @@ class Destinations:
 
 
 def masked(url: str) -> str:
-    """A secret URL as it may be shown.
+    """A secret URL as it may be shown; apprise's have tokens in the place of a host, too.
 
-    >>> masked("https://hooks.slack.com/services/T0/B0/hush")
-    'https://hooks.slack.com/…'
+    >>> masked("https://hooks.slack.com/services/T0/B0/hush"), masked("pover://hush@hush")
+    ('https://hooks.slack.com/…', 'pover://…')
     """
     parts = urlsplit(url)
+    if parts.scheme not in ("http", "https"):
+        return f"{parts.scheme}://…"
     return f"{parts.scheme}://{parts.netloc}/…"

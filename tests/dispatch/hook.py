@@ -54,10 +54,10 @@ class Hook:
             await self._news.wait_for(lambda: len(self.taken) >= count)
 
     @contextlib.asynccontextmanager
-    async def served(self) -> AsyncIterator[Hook]:
-        app = Starlette(routes=[Route("/hook", self._take, methods=["POST"])])
+    async def served(self, path: str = "/hook") -> AsyncIterator[Hook]:
+        app = Starlette(routes=[Route(path, self._take, methods=["POST"])])
         async with LocalServer(app) as server:
-            self.url = f"{server.url}/hook"
+            self.url = f"{server.url}{path}"
             yield self
             self.free.set()
 

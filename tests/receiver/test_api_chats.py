@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
@@ -15,6 +16,7 @@ from store.tables import subscriptions
 from store.vault import Vault
 from tests.app import HOOK, SECRET_KEYS, Taskbell, good, minimax, problem, running
 from tests.dispatch.fake_chat import FAKES, SECRET, FakeChat
+from tests.dispatch.hook import Hook
 
 LOOPBACK = {"ALLOW_NETWORKS": "127.0.0.0/8"}
 SLACK = f"http://127.0.0.1:8123{FAKES['slack'].hook}"
@@ -277,3 +279,57 @@ async def until_disabled(taskbell: Taskbell, subscription: str) -> dict[str, Any
             view: dict[str, Any] = good(await taskbell.api.get(f"/v1/subscriptions/{subscription}"))
             if not view["active"]:
                 return view
+
+
+async def test_an_apprise_url_is_stored_encrypted_and_shows_its_service_alone(
+    taskbell: Taskbell,
+) -> None:
+    made = await taskbell.subscribe("json://hush:hush@127.0.0.1:8123/hush", format="apprise")
+
+    row = await stored(taskbell)
+    assert made["url"] == "json://…"
+    assert (made["rate_per_second"], made["max_in_flight"]) == (0.5, 1)
+    assert opened(row["url_locked"]) == "json://hush:hush@127.0.0.1:8123/hush"
+    assert "hush" not in str(row)
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("mailto://hush@example.com", "field 'url': apprise may write to these services: bark,"),
+        ("json://10.0.0.1/hush", "field 'url': the host is not a public address"),
+        ("pover://hush", "field 'url': apprise cannot read this pover:// URL"),
+    ],
+)
+async def test_an_apprise_url_that_cannot_be_guarded_is_refused(
+    taskbell: Taskbell, url: str, words: str
+) -> None:
+    wish = {"url": url, "format": "apprise"}
+
+    detail = problem(await taskbell.api.post("/v1/subscriptions", json=wish), 422)
+
+    assert detail.startswith(words)
+    assert "hush" not in detail
+
+
+async def test_without_the_extra_a_subscription_is_told_what_installs_it(
+    taskbell: Taskbell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "apprise", None)
+    wish = {"url": "ntfys://ntfy.sh/topic", "format": "apprise"}
+
+    detail = problem(await taskbell.api.post("/v1/subscriptions", json=wish), 422)
+
+    assert "pip install 'taskbell[apprise]'" in detail
+    assert await taskbell.rows(subscriptions) == []
+
+
+async def test_a_trial_of_an_apprise_subscription_says_that_nobody_verified_it(
+    taskbell: Taskbell, clock: ManualClock
+) -> None:
+    async with Hook(clock).served() as hook:
+        url = hook.url.replace("http://", "json://")
+        made = await taskbell.subscribe(url, format="apprise")
+        trial = good(await taskbell.api.post(f"/v1/subscriptions/{made['id']}/test"))
+
+    assert (trial["delivered"], trial["reason"]) == (True, "accepted, not verified")

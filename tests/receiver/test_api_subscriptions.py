@@ -183,7 +183,9 @@ BAD_FIELDS = [
     pytest.param({"rate_per_second": -1}, "'rate_per_second'", id="a negative rate"),
     pytest.param({"active": "no"}, "'active'", id="a text as truth"),
     pytest.param({"active": None}, "'active'", id="null as truth"),
-    pytest.param({"format": "xml"}, "there are cloudevents, dingtalk,", id="an unknown format"),
+    pytest.param(
+        {"format": "xml"}, "there are apprise, cloudevents, dingtalk,", id="an unknown format"
+    ),
     pytest.param({"language": "tlh"}, "'language'", id="an unknown language"),
     pytest.param({"language": None}, "'language'", id="null as language"),
     pytest.param({"service_secret": "x"}, "'service_secret'", id="a secret of no service"),
