@@ -1,0 +1,57 @@
+"""A Chromium for each file of tests, and windows in it that tolerate no trouble."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+from playwright.async_api import Browser, async_playwright
+
+from deploy.settings import process_environment
+from tests.browser.chromium import MISSING, find_chromium
+from tests.browser.windows import Windows
+
+_NEEDED = "TESTS_NEED_BROWSER"
+"""Set where a missing browser must not go unnoticed (.ci/run)."""
+
+_ARGUMENTS = (
+    "--no-sandbox",  # tests may run as root, where Chromium has none
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+)
+
+
+@pytest.fixture(scope="session")
+def chromium_path() -> str:
+    found = find_chromium()
+    if found is None:
+        if process_environment().get(_NEEDED):
+            pytest.fail(MISSING, pytrace=False)
+        pytest.skip(MISSING)
+    return found
+
+
+# not for the session: anyio would run every later test on the event loop of such a fixture
+@pytest.fixture(scope="module")
+async def chromium(chromium_path: str) -> AsyncIterator[Browser]:
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(
+            executable_path=chromium_path, args=list(_ARGUMENTS)
+        )
+        yield browser
+        await browser.close()
+
+
+@pytest.fixture
+async def windows(chromium: Browser) -> AsyncIterator[Windows]:
+    """Opens windows; the test fails when any of them had trouble."""
+    opened = Windows(chromium)
+    yield opened
+    troubles = await opened.close()
+    if troubles:
+        pytest.fail("\n".join(troubles), pytrace=False)
