@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from playwright.async_api import Browser, async_playwright
 
 from deploy.settings import process_environment
+from tests.app import SECRET_KEYS
 from tests.browser.chromium import MISSING, find_chromium
+from tests.browser.site import Site, serving
 from tests.browser.windows import Windows
+from tests.conftest import START
+from tests.databases import copy_sqlite
+from tests.seed.scene import Scene, seed
 
 _NEEDED = "TESTS_NEED_BROWSER"
 """Set where a missing browser must not go unnoticed (.ci/run)."""
@@ -55,3 +61,18 @@ async def windows(chromium: Browser) -> AsyncIterator[Windows]:
     troubles = await opened.close()
     if troubles:
         pytest.fail("\n".join(troubles), pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def seeded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Scene]:
+    """A database with the scene in it, to be copied."""
+    path = tmp_path_factory.mktemp("scene") / "scene.db"
+    return path, seed(f"sqlite:///{path}", SECRET_KEYS, START)
+
+
+@pytest.fixture
+async def site(seeded: tuple[Path, Scene], tmp_path: Path) -> AsyncIterator[Site]:
+    """Taskbell over the scene, for one test."""
+    template, scene = seeded
+    async with serving(copy_sqlite(template, tmp_path / "scene.db"), scene) as served:
+        yield served
