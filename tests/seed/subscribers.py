@@ -69,7 +69,11 @@ def subscribers(vault: Vault) -> list[Subscriber]:
         ),
         Subscriber(
             "lake",
-            wish("https://lake.example.org/ingest", description="数据湖：全部事件"),
+            wish(
+                "https://lake.example.org/ingest",
+                description="数据湖：开始和结束",
+                types=("task.processing", *ends),
+            ),
             _well,
         ),
         Subscriber(
@@ -105,7 +109,7 @@ def subscribers(vault: Vault) -> list[Subscriber]:
         ),
         Subscriber(
             "former",
-            wish("https://former.example/hook", description="Deleted at the end"),
+            wish("https://former.example/hook", description="Deleted at the end", types=ends),
             lambda ago, _attempt: _answer(204) if ago > BROKEN_FOR / 6 else "connection refused",
         ),
         Subscriber(
