@@ -9,8 +9,7 @@ import re
 import statistics
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
-from urllib.parse import urlsplit
+from contextlib import ExitStack, contextmanager
 
 import httpx
 
@@ -52,17 +51,21 @@ def _pages(crowd: Crowd) -> Mapping[str, str]:
         "tasks, failed": "/?status=failed",
         "tasks, text that is nowhere": "/?q=nowhere+to+be+found",
         "tasks, model that is nowhere": "/?model=nowhere",
-        "tasks, the oldest": "/?after=task_0",
+        "tasks, the oldest": f"/?after=task_{'0' * 26}",
         "a task": f"/tasks/{task}",
     }
 
 
 def _lines(bench: Bench, engine: str, person: httpx.Client, what: str, path: str) -> Iterator[Line]:
-    runs = [[_first_byte_ms(person, path) for _ in range(_LOOKS)] for _ in range(bench.runs)]
-    median = Measured("taskbell", tuple(map(statistics.median, runs)))
-    worst = Measured("taskbell", tuple(map(max, runs)))
-    yield Line(f"ms to {what}", engine, median, goal=below(300))
-    yield Line(f"ms to {what}, at worst", engine, worst, goal=below(300))
+    figures = {"": statistics.median, ", at worst": max}
+    try:
+        runs = [[_first_byte_ms(person, path) for _ in range(_LOOKS)] for _ in range(bench.runs)]
+    except Broken as reason:
+        yield Line(f"ms to {what}", engine, Measured("taskbell", missing=str(reason)))
+        return
+    for name, of in figures.items():
+        measured = Measured("taskbell", tuple(map(of, runs)))
+        yield Line(f"ms to {what}{name}", engine, measured, goal=below(300))
 
 
 def _first_byte_ms(person: httpx.Client, path: str) -> float:
@@ -75,16 +78,18 @@ def _first_byte_ms(person: httpx.Client, path: str) -> float:
     return taken * 1000
 
 
-def _signed_in(callback_url: str) -> httpx.Client:
+@contextmanager
+def _signed_in(callback_url: str) -> Iterator[httpx.Client]:
     """A person's browser, as far as that takes: cookies, and an API key typed into a form."""
-    parts = urlsplit(callback_url)
-    person = httpx.Client(base_url=f"{parts.scheme}://{parts.netloc}", timeout=60, trust_env=False)
-    form = person.get("/login").text
-    [token] = re.findall(r'name="form_token" value="([^"]+)"', form)
-    answer = person.post("/login", data={"form_token": token, "key": API_KEY})
-    if answer.status_code != 303:
-        raise Broken(f"signing in was answered {answer.status_code}")
-    return person
+    home = callback_url.partition("/callbacks/")[0]
+    with httpx.Client(base_url=home, timeout=60, trust_env=False) as person:
+        token = re.search(r'name="form_token" value="([^"]+)"', person.get("/login").text)
+        if token is None:
+            raise Broken("there is no form to sign in with")
+        answer = person.post("/login", data={"form_token": token[1], "key": API_KEY})
+        if answer.status_code != 303:
+            raise Broken(f"signing in was answered {answer.status_code}")
+        yield person
 
 
 ROW: Row = Pages()
