@@ -10,17 +10,23 @@ from playwright.async_api import Page
 
 _SOURCE = Path(__file__).parent / "axe" / "axe.min.js"
 _GRAVE = frozenset({"serious", "critical"})
-_WIDER = """() => [...document.querySelectorAll('body *')]
-  .filter(element => element.getBoundingClientRect().right > innerWidth + 1
-    || (element.scrollWidth > element.clientWidth + 1
-      && getComputedStyle(element).overflowX === 'visible'))
-  .map(element => element.outerHTML.slice(0, 120))"""
+_JUDGE = """rules => axe.run({
+  resultTypes: ['violations'],
+  ...(rules.length ? {runOnly: {type: 'rule', values: rules}} : {}),
+})"""
+_NAMED = """wanted => [...document.querySelectorAll('body *')].filter(element => {
+  const style = getComputedStyle(element), open = style.overflowX === 'visible';
+  const spills = element.scrollWidth > element.clientWidth + 1 && element.clientWidth > 2;
+  const wide = element.getBoundingClientRect().right > innerWidth + 1 || (spills && open);
+  const cut = spills && ['hidden', 'clip'].includes(style.overflowX) && !element.title;
+  return {wide, cut}[wanted];
+}).map(element => element.outerHTML.slice(0, 160))"""
 
 
-async def grave_findings(page: Page) -> list[str]:
-    """What axe-core calls serious or critical: rule, place, advice."""
+async def grave_findings(page: Page, *rules: str) -> list[str]:
+    """What axe-core calls serious or critical: rule, place, advice. rules: only these."""
     await page.evaluate(_source())  # over the debugger: the page's own policy does not apply
-    found: dict[str, Any] = await page.evaluate("axe.run({resultTypes: ['violations']})")
+    found: dict[str, Any] = await page.evaluate(_JUDGE, list(rules))
     return [
         f"{violation['id']} at {' '.join(map(str, node['target']))}: {node['failureSummary']}"
         for violation in found["violations"]
@@ -31,9 +37,16 @@ async def grave_findings(page: Page) -> list[str]:
 
 async def sticks_out(page: Page) -> list[str]:
     """What makes the whole page scroll sideways; empty when it does not."""
-    wide = await page.evaluate("document.documentElement.scrollWidth > innerWidth")
-    elements: list[str] = await page.evaluate(_WIDER) if wide else []
-    return elements or ["something"] * wide
+    if not await page.evaluate("document.documentElement.scrollWidth > innerWidth"):
+        return []
+    elements: list[str] = await page.evaluate(_NAMED, "wide")
+    return elements or ["something"]
+
+
+async def cut_off(page: Page) -> list[str]:
+    """What is wider than its place and cannot be read to its end, nor has it in a title."""
+    elements: list[str] = await page.evaluate(_NAMED, "cut")
+    return elements
 
 
 @cache

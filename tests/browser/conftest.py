@@ -12,6 +12,7 @@ from deploy.settings import process_environment
 from tests.app import SECRET_KEYS
 from tests.browser.chromium import MISSING, find_chromium
 from tests.browser.site import Site, serving
+from tests.browser.visits import Visits
 from tests.browser.windows import Windows
 from tests.conftest import START
 from tests.databases import copy_sqlite
@@ -76,3 +77,9 @@ async def site(seeded: tuple[Path, Scene], tmp_path: Path) -> AsyncIterator[Site
     template, scene = seeded
     async with serving(copy_sqlite(template, tmp_path / "scene.db"), scene) as served:
         yield served
+
+
+@pytest.fixture
+def visit(site: Site, windows: Windows) -> Visits:
+    """Opens windows at pages of the site."""
+    return Visits(site, windows)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.browser.axe import grave_findings, sticks_out
+from tests.browser.axe import cut_off, grave_findings, sticks_out
 from tests.browser.windows import Windows
 
 _GOOD = "<!doctype html><html lang=en><title>t</title><main><h1>Hello</h1><p>World</main>"
@@ -33,3 +33,13 @@ async def test_what_is_wider_than_the_window_is_named(windows: Windows) -> None:
     await page.set_content(_WIDE)
 
     assert any("long" in element for element in await sticks_out(page))
+
+
+async def test_what_is_cut_off_is_named_unless_it_is_in_the_title(windows: Windows) -> None:
+    page = await windows.open("http://127.0.0.1")
+    await page.set_content(f"<p id=cut style='overflow: hidden'>{'x' * 400}")
+    assert any("cut" in element for element in await cut_off(page))
+
+    await page.set_content(f"<p title=all style='overflow: hidden'>{'x' * 400}")
+
+    assert await cut_off(page) == []

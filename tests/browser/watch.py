@@ -14,7 +14,7 @@ from playwright.async_api import (
     WebError,
 )
 
-_QUIET = frozenset({"debug", "info", "log"})
+_QUIET = frozenset({"debug", "info", "log", "verbose"})
 _GIVEN_UP = "net::ERR_ABORTED"  # by the page itself: it left, or closed its stream
 
 

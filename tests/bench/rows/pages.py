@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import statistics
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 
 import httpx
@@ -57,7 +57,7 @@ def _pages(crowd: Crowd) -> Mapping[str, str]:
 
 
 def _lines(bench: Bench, engine: str, person: httpx.Client, what: str, path: str) -> Iterator[Line]:
-    figures = {"": statistics.median, ", at worst": max}
+    figures: dict[str, Callable[[list[float]], float]] = {"": statistics.median, ", at worst": max}
     try:
         runs = [[_first_byte_ms(person, path) for _ in range(_LOOKS)] for _ in range(bench.runs)]
     except Broken as reason:
