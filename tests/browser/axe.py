@@ -10,10 +10,7 @@ from playwright.async_api import Page
 
 _SOURCE = Path(__file__).parent / "axe" / "axe.min.js"
 _GRAVE = frozenset({"serious", "critical"})
-_JUDGE = """rules => axe.run({
-  resultTypes: ['violations'],
-  ...(rules.length ? {runOnly: {type: 'rule', values: rules}} : {}),
-})"""
+_JUDGE = "axe.run({resultTypes: ['violations']}).then(results => results.violations)"
 _NAMED = """wanted => [...document.querySelectorAll('body *')].filter(element => {
   const style = getComputedStyle(element), open = style.overflowX === 'visible';
   const spills = element.scrollWidth > element.clientWidth + 1 && element.clientWidth > 2;
@@ -23,13 +20,13 @@ _NAMED = """wanted => [...document.querySelectorAll('body *')].filter(element =>
 }).map(element => element.outerHTML.slice(0, 160))"""
 
 
-async def grave_findings(page: Page, *rules: str) -> list[str]:
-    """What axe-core calls serious or critical: rule, place, advice. rules: only these."""
+async def grave_findings(page: Page) -> list[str]:
+    """What axe-core calls serious or critical: rule, place, advice."""
     await page.evaluate(_source())  # over the debugger: the page's own policy does not apply
-    found: dict[str, Any] = await page.evaluate(_JUDGE, list(rules))
+    found: list[dict[str, Any]] = await page.evaluate(_JUDGE)
     return [
         f"{violation['id']} at {' '.join(map(str, node['target']))}: {node['failureSummary']}"
-        for violation in found["violations"]
+        for violation in found
         if violation["impact"] in _GRAVE
         for node in violation["nodes"]
     ]

@@ -127,11 +127,11 @@ def succeeds(job: Job, end: datetime, random: Random) -> Timed:
         yield done, job.polled(Status.SUCCEEDED, word, **told)
 
 
-def runs(job: Job) -> Timed:
+def runs(job: Job, progress: float | None) -> Timed:
     """Under way at the scene's end."""
     yield job.ago, job.registered()
     yield job.ago * 0.9, _begins(job)
-    yield job.ago * 0.2, job.polled(Status.PROCESSING, "Processing", progress=0.62)
+    yield job.ago * 0.2, job.polled(Status.PROCESSING, "Processing", progress=progress)
 
 
 def is_rescued(job: Job, end: datetime) -> Timed:
@@ -171,8 +171,9 @@ def waits_for_word(job: Job) -> Timed:
 
 
 def is_contradicted(job: Job, end: datetime) -> Timed:
-    """Done, says the provider; pushes repeat it, and one claims the contrary."""
+    """Done, says the provider; pushes lag behind, repeat it, and claim the contrary."""
     yield from succeeds(job, end, Random(job.number))
+    yield job.ago * 0.6, _begins(job)
     yield job.ago / 2, _ends(job)
     yield job.ago / 3, job.pushed({"task_id": job.task, "status": "Fail"})
 

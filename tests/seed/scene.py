@@ -123,22 +123,23 @@ def _special(end: datetime) -> Stories:
     def tell(name: str, job: Job, story: Timed) -> None:
         stories[name] = job, story
 
-    for name, model, ago in (
-        ("running", jobs.HAILUO, 2 * minute),
-        ("slow", jobs.HAILUO, 14 * minute),
-        ("running speech", jobs.SPEECH, minute / 4),
+    for name, model, ago, progress in (
+        ("running", jobs.HAILUO, 2 * minute, 0.62),
+        ("running video", jobs.VIDU, 4 * minute, 0.8),
+        ("running speech", jobs.SPEECH, minute / 4, 0.35),
+        ("slow", jobs.ATLAS_VIDEO, 14 * minute, None),
     ):
         one = job(model, ago, prompt="A man picks up a book")
-        tell(name, one, jobs.runs(one))
+        tell(name, one, jobs.runs(one, progress))
     one = job(jobs.VIDU, 140 * minute)
     tell("late", one, jobs.times_out(one))
     one = job(jobs.H3, 300 * minute)
     tell("ended late", one, jobs.ends_late(one, end))
-    one = job(jobs.HAILUO, 50 * minute)
+    one = job(jobs.HAILUO, 22 * minute)
     tell("rescued", one, jobs.is_rescued(one, end))
-    one = job(jobs.H3, 40 * minute)
+    one = job(jobs.H3, 8 * minute)
     tell("failed", one, jobs.fails(one, "1026", "video description contains sensitive content"))
-    one = job(jobs.VIDU, 35 * minute)
+    one = job(jobs.WAN, 12 * minute)
     tell("failed in Chinese", one, jobs.fails(one, "insufficient_balance", "账户余额不足"))
     one = job(jobs.ATLAS_IMAGE, 30 * minute)
     tell("canceled", one, _is_canceled(one))
@@ -148,7 +149,7 @@ def _special(end: datetime) -> Stories:
     tell("contradicted", one, jobs.is_contradicted(one, end))
     one = job(jobs.ATLAS_IMAGE, 25 * minute)
     tell("many outputs", one, _makes_much(one, end))
-    one = replace(job(jobs.HAILUO, 20 * minute), metadata=_HOSTILE_METADATA)
+    one = replace(job(jobs.HAILUO, 150 * minute), metadata=_HOSTILE_METADATA)
     tell("hostile", one, _is_hostile(one, end))
     one = job(jobs.HAILUO, minute / 6)
     tell("queued", one, iter([(one.ago, one.registered())]))
