@@ -11,9 +11,10 @@ from typing import Any
 
 from receiver.provider import providers
 from store.events import Failure, Kind, Output, Status, TaskUpdate
-from store.records import Report
+from store.records import Challenge, Report
 from tests import making
 
+_TOKEN = "cb_scene"  # of the callback URL
 _FILE_LIFE = timedelta(hours=9)
 _ENDINGS = {Kind.VIDEO: "mp4", Kind.IMAGE: "png", Kind.AUDIO: "mp3"}
 KINDS = tuple(_ENDINGS)
@@ -91,7 +92,7 @@ class Job:
             raw=json.dumps(body).encode(),
             trusted=provider.signed,
             hold=hold,
-            token_id=f"cb_{self.model.provider}",
+            token_id=_TOKEN,
         )
         return replace(report, update=provider.parse(body))
 
@@ -106,12 +107,14 @@ class Job:
         return (made,)
 
 
-Timed = Iterator[tuple[timedelta, Report]]
-"""Reports, each with how long before the scene's end it comes."""
+Timed = Iterator[tuple[timedelta, Report | Challenge]]
+"""What Taskbell is told, each with how long before the scene's end."""
 
 
 def succeeds(job: Job, end: datetime, random: Random) -> Timed:
     """As most do: registered, under way, done after about its model's usual time."""
+    if job.model.pushes and job.model.provider == "minimax":
+        yield job.ago + timedelta(seconds=2), Challenge("minimax", _TOKEN)
     yield job.ago, job.registered()
     took = timedelta(seconds=job.model.seconds * random.lognormvariate(0, 0.2))
     yield job.ago - took / 10, _begins(job)

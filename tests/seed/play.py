@@ -13,7 +13,7 @@ from store.claims import Claim, claim, first_due
 from store.clock import ManualClock
 from store.deliveries import Attempt, Finished, finish
 from store.outlet import Delivery
-from store.records import Report, record
+from store.records import Challenge, Report, keep_challenge, record
 from store.store import Store
 from store.writer import Item, Operation
 from tests.seed.subscribers import Subscriber
@@ -25,7 +25,7 @@ _LEASE = timedelta(minutes=1)
 
 
 class Play:
-    """Reports by their times, then deliveries until the end. subscribers: by subscription id."""
+    """Reports (and challenges) by their times, then deliveries until the end. subscribers: by subscription id."""
 
     def __init__(
         self, store: Store, clock: ManualClock, end: datetime, subscribers: Mapping[str, Subscriber]
@@ -34,17 +34,20 @@ class Play:
         self._clock = clock
         self._end = end
         self._subscribers = subscribers
-        self._reports: list[tuple[datetime, Report]] = []
+        self._told: list[tuple[datetime, Report | Challenge]] = []
         self._random = Random(7)
 
-    def at(self, ago: timedelta, report: Report) -> None:
+    def at(self, ago: timedelta, told: Report | Challenge) -> None:
         """ago: before the end."""
-        self._reports.append((self._end - ago, report))
+        self._told.append((self._end - ago, told))
 
     def run(self) -> None:
-        for at, report in sorted(self._reports, key=lambda each: each[0]):
+        for at, told in sorted(self._told, key=lambda each: each[0]):
             self._deliver_until(at)
-            self._write(record, [report])
+            if isinstance(told, Challenge):
+                self._write(keep_challenge, [told])
+            else:
+                self._write(record, [told])
             self._deliver()
         self._deliver_until(self._end)
 

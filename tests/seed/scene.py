@@ -82,7 +82,7 @@ def _played(store: Store, clock: ManualClock, vault: Vault, end: datetime) -> Sc
     store.write_now(subscriptions.delete, former)
     store.write_now(cancel_leftovers, 1_000)
     for raw in (b"<html>not JSON</html>", hostile.TEXT.encode()):
-        store.write_now(keep_unread, Unread("minimax", Receipt("cb_minimax", raw)))
+        store.write_now(keep_unread, Unread("minimax", Receipt("cb_scene", raw)))
     ids = store.read_now(_ids)
     return Scene(
         end,
