@@ -85,7 +85,7 @@ def add_finished(database: str, number: int) -> None:
             for table, ids in _NUMBERED.items():
                 _multiply(connection, table, ids, number)
         if store.database.postgresql:
-            _settle(store.database.writer)
+            settle(store.database.writer)
 
 
 _NUMBERED: dict[Table, dict[str, str]] = {
@@ -97,7 +97,7 @@ _NUMBERED: dict[Table, dict[str, str]] = {
 }
 
 
-def _settle(postgresql: Engine) -> None:
+def settle(postgresql: Engine) -> None:
     """Do now what PostgreSQL would do by and by, and a server that has run for weeks has behind it."""
     with postgresql.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("SET statement_timeout = 0"))

@@ -22,6 +22,7 @@ from store.vault import Vault
 from tests.bench.processes import server, until_ready
 
 SECRET_KEYS = ("only for measuring: no secret is kept",)
+API_KEY = "only-for-measuring-and-nobody-needs-to-guess-it"
 COMMAND = (Path(sys.executable).with_name("taskbell"), "serve")
 _MOST_IN_FLIGHT = 256
 
@@ -115,7 +116,7 @@ def _started(
     environment = {
         "TASKBELL_DATABASE_URL": database,
         "TASKBELL_SECRET_KEYS": ",".join(SECRET_KEYS),
-        "TASKBELL_API_KEY": "only-for-measuring-and-nobody-needs-to-guess-it",
+        "TASKBELL_API_KEY": API_KEY,
         "TASKBELL_PORT": str(port),
         "TASKBELL_ALLOW_NETWORKS": "127.0.0.0/8",
         "TASKBELL_ROLES": roles,

@@ -1,0 +1,39 @@
+"""Taskbell on a real socket over a scene, as browsers see it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+
+from starlette.applications import Starlette
+from starlette.routing import Mount
+
+from deploy.demo.server import LocalServer
+from deploy.demo.stage import free_port
+from store.clock import ManualClock
+from tests.app import Taskbell, running
+from tests.seed.scene import Scene
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """url: http://host:port. Its clock stands still at the scene's end."""
+
+    url: str
+    taskbell: Taskbell
+    scene: Scene
+    clock: ManualClock
+
+
+@contextlib.asynccontextmanager
+async def serving(
+    database_url: str, scene: Scene, environ: Mapping[str, str] | None = None
+) -> AsyncIterator[Site]:
+    """Serve a copy of the scene's database. environ: more settings, without TASKBELL_."""
+    port, clock = free_port(), ManualClock(scene.end)
+    async with running(database_url, clock, {"PORT": str(port), **(environ or {})}) as taskbell:
+        # its lifespan runs already, and uvicorn wants one to run
+        mounted = Starlette(routes=[Mount("/", taskbell.app)])
+        async with LocalServer(mounted, port=port) as server:
+            yield Site(server.url, taskbell, scene, clock)
