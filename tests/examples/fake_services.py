@@ -1,7 +1,7 @@
 """What the services of deploy/examples ask of a request, and how they answer.
 
-Where the services describe this (taken from notes on them, not read again for this file): docs.github.com/rest/repos/repos (Create a repository dispatch event);
-Airflow 3.3.2, core_api/datamodels/dag_run.py (TriggerDAGRunPostBody); langgenius/dify-docs,
+Where the services describe this; only Airflow's source was read for this file, the rest was noted
+down earlier: docs.github.com/rest/repos/repos (Create a repository dispatch event); Airflow 3.3.2, core_api/datamodels/dag_run.py (TriggerDAGRunPostBody); langgenius/dify-docs,
 webhook-trigger.mdx; CloudEvents 1.0.2, JSON format and HTTP binding; for Event Grid
 learn.microsoft.com, event-grid/post-to-custom-topic; for Kestra its Webhook trigger's page.
 """
