@@ -142,7 +142,7 @@ def client_settings(environ: Mapping[str, str], dotenv: Path | None = None) -> C
 
 
 def webhook_secret(environ: Mapping[str, str], dotenv: Path | None = None) -> str | None:
-    """TASKBELL_WEBHOOK_SECRET, blanks and all: `taskbell verify` says what is wrong with it."""
+    """TASKBELL_WEBHOOK_SECRET, blanks and all: the commands say what is wrong with it."""
     return merged(environ, dotenv).get(PREFIX + "WEBHOOK_SECRET") or None
 
 

@@ -6,6 +6,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,6 +16,7 @@ from deploy.cli.completion import event_types, provider_names
 from deploy.cli.errors import UsageError
 from deploy.cli.frame import Surroundings, surroundings
 from deploy.cli.options import Json, seconds, words
+from deploy.settings import process_environment, webhook_secret
 
 if TYPE_CHECKING:
     from deploy.cli.client import Client
@@ -32,7 +34,7 @@ def listen(
         str | None,
         typer.Argument(
             metavar="PORT|URL",
-            help="Where each event is sent: 3000 is http://127.0.0.1:3000/. Without it they are"
+            help="Where each event is sent: 3000/hook is http://127.0.0.1:3000/hook. Without it they are"
             " only shown.",
             show_default=False,
         ),
@@ -63,7 +65,9 @@ def listen(
     secret: Annotated[
         str | None,
         typer.Option(
-            metavar="WHSEC", help="Sign with this secret, whsec_… Default: a new one, shown."
+            metavar="WHSEC",
+            help="Sign with this secret, whsec_… Default: TASKBELL_WEBHOOK_SECRET, else a new one,"
+            " shown.",
         ),
     ] = None,
     as_json: Json = False,
@@ -83,6 +87,7 @@ def listen(
         "task": ",".join(words(tasks) or ()),
     }
     face = JsonFace(answered=to is not None) if as_json else LineFace()
+    secret = secret or (webhook_secret(process_environment(), Path(".env")) if to else None)
     with _local(to, secret, around) as local, around.connect() as api:
         begin = cursor_before(api, around.clock() - back if back else None)
         _tell(api, local, secret)

@@ -43,13 +43,14 @@ class Reply:
 
 
 def address(text: str) -> str:
-    """The URL that a port, a host with a port, or a URL means. Raises UsageError.
+    """The URL that a port, with a path or not, a host with a port, or a URL means. Raises UsageError.
 
-    >>> address("3000"), address("localhost:3000/hook")
-    ('http://127.0.0.1:3000/', 'http://localhost:3000/hook')
+    >>> address("3000"), address("3000/hook"), address("localhost:3000/hook")
+    ('http://127.0.0.1:3000/', 'http://127.0.0.1:3000/hook', 'http://localhost:3000/hook')
     """
-    if text.isascii() and text.isdigit():
-        text = f"127.0.0.1:{text}/"
+    port, _, path = text.partition("/")
+    if port.isascii() and port.isdigit():
+        text = f"127.0.0.1:{port}/{path}"
     url = text if "://" in text else f"http://{text}"
     try:
         parts = urlsplit(url)

@@ -157,6 +157,7 @@ def test_the_place_to_begin_is_found_by_halving(cursors: list[int], minutes: int
     ("text", "url"),
     [
         ("3000", "http://127.0.0.1:3000/"),
+        ("3000/hook?a=b", "http://127.0.0.1:3000/hook?a=b"),
         ("localhost:3000/hook", "http://localhost:3000/hook"),
         ("https://[::1]:8443/a?b=c", "https://[::1]:8443/a?b=c"),
     ],
