@@ -107,8 +107,17 @@ def children(pid: int) -> list[int]:
 
 def peak_memory_bytes(pid: int) -> int:
     """The most of it that was ever in memory."""
+    return _memory_bytes(pid, "VmHWM")
+
+
+def memory_bytes(pid: int) -> int:
+    """What of it is in memory now."""
+    return _memory_bytes(pid, "VmRSS")
+
+
+def _memory_bytes(pid: int, name: str) -> int:
     status = Path(f"/proc/{pid}/status").read_text()
-    line = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
+    line = next(line for line in status.splitlines() if line.startswith(f"{name}:"))
     return int(line.split()[1]) * 1024
 
 

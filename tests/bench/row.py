@@ -42,7 +42,7 @@ def rows() -> Mapping[str, Row]:
 
 _ORDER = (
     *("pushes", "delivered", "latency", "backlog", "finished", "endpoints", "polls", "detection"),
-    *("processes", "idle", "pages"),
+    *("processes", "idle", "streams", "pages"),
 )
 
 
