@@ -12,7 +12,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Match, Route
 
 from deploy import __version__
@@ -40,7 +40,9 @@ from receiver.auth import Authority
 from receiver.callbacks import CallbackDoor, Entrance
 from receiver.endpoint import Endpoint, serve
 from receiver.keyring import JwksKeyRing
-from receiver.openapi import openapi, page
+from receiver.manual import manual_of
+from receiver.manual_page import manual_page
+from receiver.openapi import openapi
 from receiver.pages.frame import Frame
 from receiver.problems import Problem, problem_response
 from receiver.provider import providers
@@ -198,12 +200,13 @@ def sample_event(clock: Clock) -> Event:
 
 def _documents(endpoints: list[Endpoint]) -> list[Route]:
     document = cache(partial(openapi, endpoints, __version__))  # 30 ms that few processes need
+    page = cache(lambda: manual_page(manual_of(document())))
 
     async def openapi_json(_request: Request) -> Response:
         return JSONResponse(document())
 
     async def docs(_request: Request) -> Response:
-        return HTMLResponse(page(endpoints, __version__))
+        return page()
 
     return [Route("/openapi.json", openapi_json), Route("/docs", docs)]
 

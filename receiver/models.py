@@ -99,14 +99,6 @@ class Page(BaseModel, Generic[T]):
 class CallbackUrlInput(Input):
     """single_task: for the first task that is pushed to it; then it ends after 7 days by itself."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {"provider": "minimax", "single_task": True, "metadata": {"customer": "42"}}
-            ]
-        }
-    )
-
     shown_in_audit = frozenset({"provider", "expires_in", "single_task"})
 
     provider: ProviderName
@@ -117,19 +109,6 @@ class CallbackUrlInput(Input):
 
 class CallbackUrlView(BaseModel):
     """The URL is the secret; the id is not, and revokes it."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "id": "cb_1krsxv3g00m3vqk8yh5d2rwztc",
-                    "url": "https://taskbell.example.com/callbacks/minimax/eyJ…",
-                    "expires_at": "2026-11-28T12:00:00.000000Z",
-                    "single_task": True,
-                }
-            ]
-        }
-    )
 
     id: str
     url: str
@@ -524,21 +503,6 @@ class AuditItem(BaseModel):
 
     detail: the names of the fields that were given, and the values of harmless ones.
     """
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "id": "aud_1krsxv3g00m3vqk8yh5d2rwztc",
-                    "at": "2026-11-21T12:00:00.000000Z",
-                    "key_id": "key_1krsxv3g00m3vqk8yh5d2rwzta",
-                    "action": "subscription.changed",
-                    "object_id": "sub_1krsxv3g00m3vqk8yh5d2rwztb",
-                    "detail": {"fields": ["active", "url"], "values": {"active": False}},
-                }
-            ]
-        }
-    )
 
     id: str
     at: Time

@@ -1,8 +1,7 @@
-"""The OpenAPI document and its plain page, both made from the table of endpoints."""
+"""The OpenAPI document, made from the table of endpoints."""
 
 from __future__ import annotations
 
-import html
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,6 +10,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from receiver.endpoint import Endpoint
+from receiver.glossary import EXAMPLES, meaning
 from receiver.models import ProblemView
 from receiver.problems import MEDIA_TYPE
 
@@ -52,12 +52,25 @@ def _schemas(endpoints: Sequence[Endpoint]) -> tuple[Refs, dict[str, Any]]:
             if model and not isinstance(model, str):
                 wanted[model, "serialization"] = None
     refs, definitions = models_json_schema(list(wanted), ref_template=_REF)
-    return refs, definitions["$defs"]
+    schemas: dict[str, Any] = definitions["$defs"]
+    for name, schema in schemas.items():
+        _explain(name, schema)
+    return refs, schemas
+
+
+def _explain(model: str, schema: dict[str, Any]) -> None:
+    """Add what the fields mean, and an example, where somebody wrote them down."""
+    for field, part in schema.get("properties", {}).items():
+        if said := meaning(model, field):
+            part["description"] = said
+    if model in EXAMPLES:
+        schema["examples"] = [EXAMPLES[model]]
 
 
 def _operation(endpoint: Endpoint, refs: Refs) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "summary": endpoint.summary,
+        "tags": [_tag(endpoint.path)],
         "operationId": _operation_id(endpoint),
         "parameters": [*_path_parameters(endpoint), *_query_parameters(endpoint)],
         "responses": _responses(endpoint, refs),
@@ -74,6 +87,17 @@ def _operation(endpoint: Endpoint, refs: Refs) -> dict[str, Any]:
     return operation
 
 
+def _tag(path: str) -> str:
+    """What an operation is about.
+
+    >>> _tag("/v1/api-keys/{id}"), _tag("/healthz")
+    ('API keys', 'Health')
+    """
+    found = re.match(r"/v1/([a-z-]+)", path)
+    thing = found[1] if found else "health"
+    return thing.capitalize().replace("-", " ").replace("Api", "API").replace("urls", "URLs")
+
+
 def _operation_id(endpoint: Endpoint) -> str:
     words = re.sub(r"[^a-z0-9]+", "_", endpoint.path.lower()).strip("_")
     return f"{endpoint.method.lower()}_{words}"
@@ -81,7 +105,13 @@ def _operation_id(endpoint: Endpoint) -> str:
 
 def _path_parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
     return [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        {
+            "name": name,
+            "in": "path",
+            "required": True,
+            "description": meaning("", name) or "",
+            "schema": {"type": "string"},
+        }
         for name in re.findall(r"{(\w+)}", endpoint.path)
     ]
 
@@ -92,7 +122,13 @@ def _query_parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
     schema = endpoint.query.model_json_schema(ref_template=_REF)
     definitions = schema.get("$defs", {})
     return [
-        {"name": name, "in": "query", "required": False, "schema": _inlined(part, definitions)}
+        {
+            "name": name,
+            "in": "query",
+            "required": False,
+            "description": meaning(endpoint.query.__name__, name) or "",
+            "schema": _inlined(part, definitions),
+        }
         for name, part in schema["properties"].items()
     ]
 
@@ -141,21 +177,3 @@ def _problems(endpoint: Endpoint) -> list[int]:
     if endpoint.body:
         statuses |= {400, 408, 413, 415}
     return sorted(statuses)
-
-
-def page(endpoints: Sequence[Endpoint], version: str) -> str:
-    """A plain page of the endpoints for people; the document itself is /openapi.json."""
-    rows = "\n".join(
-        f"<tr><td><code>{html.escape(each.method)}</code></td>"
-        f"<td><code>{html.escape(each.path)}</code></td>"
-        f"<td>{html.escape(each.summary)}</td>"
-        f"<td>{html.escape(each.scope or 'no key')}</td></tr>"
-        for each in endpoints
-    )
-    return (
-        '<!doctype html><html lang="en"><meta charset="utf-8"><title>Taskbell API</title>'
-        f"<h1>Taskbell API {html.escape(version)}</h1>"
-        '<p>Every body and answer is described in <a href="/openapi.json">openapi.json</a>.</p>'
-        "<table><thead><tr><th>Method</th><th>Path</th><th>What it does</th><th>Key</th></tr>"
-        f"</thead><tbody>{rows}</tbody></table></html>"
-    )

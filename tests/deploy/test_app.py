@@ -41,7 +41,10 @@ async def test_every_answer_keeps_a_browser_from_making_anything_of_it(
     answer = await taskbell.door.request(method, path)
 
     assert answer.status_code == status
-    assert SECURITY_HEADERS.items() <= answer.headers.items()
+    expected = dict(SECURITY_HEADERS)
+    if path == "/docs":  # for people; tests/receiver/test_manual.py holds its policy
+        del expected["content-security-policy"]
+    assert expected.items() <= answer.headers.items()
     assert "set-cookie" not in answer.headers
     assert not [name for name in answer.headers if name.startswith("access-control-")]
 
@@ -147,16 +150,6 @@ async def test_a_bug_answers_500_and_tells_nothing(taskbell: Taskbell) -> None:
     answer = await taskbell.api.get("/v1/tasks")
 
     assert "swordfish" not in problem(answer, 500)
-
-
-async def test_the_docs_name_every_endpoint(taskbell: Taskbell) -> None:
-    document = good(await taskbell.door.get("/openapi.json"))
-
-    page = await taskbell.door.get("/docs")
-
-    assert page.headers["content-type"].startswith("text/html")
-    for path in document["paths"]:
-        assert f"<code>{path}</code>" in page.text
 
 
 async def test_a_process_that_does_not_receive_answers_health_alone(

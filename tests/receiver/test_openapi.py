@@ -22,7 +22,7 @@ from deploy.service import make_service
 from deploy.settings import load
 from store.clock import ManualClock
 from store.database import open_database
-from tests.app import ADMIN_KEY, SECRET_KEYS, Taskbell, good, running
+from tests.app import ADMIN_KEY, HOOK, SECRET_KEYS, Taskbell, good, running
 from tests.databases import copy_sqlite
 
 EXAMPLES = 8
@@ -63,6 +63,8 @@ def judge(app: Starlette, config: dict[str, Any]) -> tuple[list[str], Counter[in
     loaded = schemathesis.openapi.from_asgi(
         "/openapi.json", app, config=SchemathesisConfig.from_dict(config)
     )
+    # its example has a name that would be looked up, again and again
+    loaded.raw_schema["components"]["schemas"]["SubscriptionInput"]["examples"] = [{"url": HOOK}]
     # these wait, as they should; they have tests of their own
     schema = loaded.exclude(path_regex=r"/(wait|stream)$")
     complaints: list[str] = []
