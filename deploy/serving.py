@@ -65,6 +65,7 @@ def run(settings: Settings, *, dev: bool, limits: Limits | None = None) -> None:
         service.store.write_now(release, None)
     if settings.api_key is None:
         _make_first_key(service.store)
+    _spare_the_collector()  # before anybody is invited to Ctrl-C: a finalizer would swallow it
     _warn(settings)
     if dev:
         _greet(settings, service.once_links.issue())
@@ -77,7 +78,6 @@ def run(settings: Settings, *, dev: bool, limits: Limits | None = None) -> None:
             "roles": ",".join(sorted(settings.roles)),
         },
     )
-    _spare_the_collector()
     limits = limits or Limits(connections=descriptors().from_clients)
     _Server(service, Crowd(limits)).run(sockets=[listener])
 
