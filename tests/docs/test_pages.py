@@ -1,0 +1,85 @@
+"""The pages as texts: nothing leads nowhere, and no command is left out without a word."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.docs.pages import CHINESE, DOCS, ROOT, SHELL, SHOWN, Page, page, pages
+
+PAGES = [pytest.param(each, id=each.name) for each in pages()]
+TRANSLATED = sorted(path.relative_to(CHINESE).as_posix() for path in CHINESE.rglob("*.md"))
+NOTES = r"stays: .+|after Ctrl-C(; stays: .+)?|run by \S+\.py|not run: .+; \S+\.py"
+
+
+@pytest.mark.parametrize("each", PAGES)
+def test_every_block_is_run_or_says_why_not(each: Page) -> None:
+    for block in each.all_blocks():
+        place = f"{each.name}:{block.line}"
+        assert block.language in {SHELL, *SHOWN}, f"{place} is of no known language"
+        assert re.fullmatch(NOTES, block.note) or not block.note, f"{place}: {block.note!r}"
+        if block.test is not None:
+            assert (ROOT / block.test).is_file(), f"{place} names no test: {block.test}"
+
+
+@pytest.mark.parametrize("each", PAGES)
+def test_no_note_stands_apart_from_its_block(each: Page) -> None:
+    notes = re.findall(r"<!-- (.+?) -->", each.text)
+
+    assert notes == [block.note for block in each.all_blocks() if block.note]
+
+
+@pytest.mark.parametrize("each", PAGES)
+def test_every_link_leads_somewhere(each: Page) -> None:
+    here = (ROOT / each.name).parent
+    for link in each.links():
+        path, _, anchor = link.partition("#")
+        target = (here / path).resolve() if path else ROOT / each.name
+        assert target.exists(), link
+        assert target.is_relative_to(ROOT), link
+        if anchor:
+            assert anchor in page(target.relative_to(ROOT).as_posix()).anchors(), link
+
+
+@pytest.mark.parametrize("each", PAGES)
+def test_every_file_that_a_page_names_is_there(each: Page) -> None:
+    named = re.findall(
+        r"`(?:\./)?((?:deploy|dispatch|receiver|store|tests)/[\w./-]+\.\w+)`", each.text
+    )
+
+    assert [name for name in named if not (ROOT / name).is_file()] == []
+
+
+@pytest.mark.parametrize("index", ["README.md", "zh-CN/README.md"])
+def test_the_index_leads_to_every_page(index: str) -> None:
+    start = DOCS / index
+    listed = {(start.parent / link.partition("#")[0]).resolve() for link in indexed(index).links()}
+
+    wanted = {path for path in start.parent.rglob("*.md") if path != start}
+    if index == "README.md":
+        wanted -= set(CHINESE.rglob("*.md")) - {CHINESE / "README.md"}
+    assert sorted(wanted - listed) == []
+
+
+def indexed(index: str) -> Page:
+    return page((DOCS / index).relative_to(ROOT).as_posix())
+
+
+@pytest.mark.parametrize("name", [each for each in TRANSLATED if each != "README.md"])
+def test_a_translated_page_has_the_same_commands(name: str) -> None:
+    ours, theirs = page(f"deploy/docs/zh-CN/{name}"), page(f"deploy/docs/{name}")
+
+    assert commands(ours) == commands(theirs)
+
+
+def test_the_translated_readme_has_commands_of_the_readme_alone() -> None:
+    english = commands(page("README.md"))
+
+    for block in commands(page("deploy/docs/zh-CN/README.md")):
+        assert block in english
+
+
+def commands(each: Page) -> list[tuple[list[str], str]]:
+    """What is to be typed and the notes; comments may be translated."""
+    return [(block.commands, block.note) for block in each.blocks()]
