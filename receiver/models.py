@@ -368,12 +368,6 @@ class SpanReplayInput(Input):
     subscription wants. What is on its way already is left out.
     """
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [{"since": "2026-11-21T12:00:00Z", "status": "dead", "dry_run": True}]
-        }
-    )
-
     shown_in_audit = frozenset({"types", "status", "dry_run"})
 
     since: Moment | None = None
