@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 
+from deploy.setting_names import GENERAL, OF_A_PROVIDER
 from receiver.provider import Provider, providers
 from store.vault import MINIMUM_KEY_LENGTH
 
@@ -45,7 +46,7 @@ class ProviderSettings:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything a Taskbell process is told. README.md has the table of names and defaults."""
+    """Everything a Taskbell process is told. deploy/setting_names.py has names and defaults."""
 
     database_url: str = field(default="sqlite:///taskbell.db", repr=False)
     host: str = "127.0.0.1"
@@ -176,31 +177,14 @@ def merged(environ: Mapping[str, str], dotenv: Path | None) -> dict[str, str]:
     return {**merged, **environ}
 
 
-_NAMES = frozenset(
-    {
-        "URL",
-        "DATABASE_URL",
-        "HOST",
-        "PORT",
-        "PUBLIC_URL",
-        "SECRET_KEYS",
-        "API_KEY",
-        "ALLOW_NETWORKS",
-        "TASK_TIMEOUT_VIDEO_SECONDS",
-        "TASK_TIMEOUT_IMAGE_SECONDS",
-        "RETRY_SCHEDULE",
-        "ATTEMPT_TIMEOUT_SECONDS",
-        "RETENTION_DAYS",
-        "ROLES",
-        "WEBHOOK_SECRET",
-    }
-)
-_OF_A_PROVIDER = ("API_KEY", "BASE_URL", "CONFIRM", "REQUESTS_PER_SECOND", "CONCURRENCY")
-
-
 def known_names() -> frozenset[str]:
     """Every TASKBELL_* name there is, without the prefix."""
-    return _NAMES | {f"{name.upper()}_{what}" for name in providers() for what in _OF_A_PROVIDER}
+    general = {setting.name for setting in GENERAL}
+    return frozenset(general) | {
+        f"{provider.upper()}_{setting.name}"
+        for provider in providers()
+        for setting in OF_A_PROVIDER
+    }
 
 
 def unknown_names(values: Mapping[str, str]) -> list[str]:
@@ -212,7 +196,9 @@ def unknown_names(values: Mapping[str, str]) -> list[str]:
 
 def _refuse_unknown(values: Mapping[str, str]) -> None:
     for name in unknown_names(values):
-        raise SettingsError(f"{name} is not a setting of taskbell; the README lists them all")
+        raise SettingsError(
+            f"{name} is not a setting of taskbell; deploy/docs/reference/settings.md lists them all"
+        )
 
 
 def _provider(values: Mapping[str, str], name: str, provider: Provider) -> ProviderSettings:

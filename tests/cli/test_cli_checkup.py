@@ -121,7 +121,7 @@ def test_every_unknown_setting_is_named_with_the_one_that_was_meant() -> None:
         (Level.FAIL, "TASKBELL_XYZ is not a setting of taskbell"),
     ]
     assert found[0].todo.startswith("did you mean TASKBELL_PORT?")
-    assert found[1].todo.startswith("The README lists them all")
+    assert found[1].todo.startswith("deploy/docs/reference/settings.md lists them all")
 
 
 def test_a_bad_value_is_told_and_a_good_one_is_not() -> None:

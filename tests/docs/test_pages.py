@@ -7,6 +7,7 @@ import re
 import pytest
 
 from tests.docs.pages import CHINESE, DOCS, ROOT, SHELL, SHOWN, Page, page, pages
+from tests.docs.reference import HEADING
 
 PAGES = [pytest.param(each, id=each.name) for each in pages()]
 TRANSLATED = sorted(path.relative_to(CHINESE).as_posix() for path in CHINESE.rglob("*.md"))
@@ -25,7 +26,7 @@ def test_every_block_is_run_or_says_why_not(each: Page) -> None:
 
 @pytest.mark.parametrize("each", PAGES)
 def test_no_note_stands_apart_from_its_block(each: Page) -> None:
-    notes = re.findall(r"<!-- (.+?) -->", each.text)
+    notes = re.findall(r"<!-- (.+?) -->", each.text.removeprefix(HEADING))
 
     assert notes == [block.note for block in each.all_blocks() if block.note]
 

@@ -39,7 +39,7 @@ def settings(values: Mapping[str, str]) -> tuple[Settings | None, list[Finding]]
 def _meant(name: str) -> str:
     close = difflib.get_close_matches(name.removeprefix(PREFIX), known_names(), n=1)
     meant = f"did you mean {PREFIX}{close[0]}? " if close else ""
-    return f"{meant}The README lists them all; the server does not start with it"
+    return f"{meant}deploy/docs/reference/settings.md lists them all; the server does not start with it"
 
 
 def database(chosen: Settings, clock: Clock) -> Sequence[Finding]:
