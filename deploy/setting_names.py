@@ -70,6 +70,12 @@ GENERAL = (
         "where client commands find the server; left out, it follows `TASKBELL_HOST` and"
         " `TASKBELL_PORT`",
     ),
+    Setting(
+        "WEBHOOK_SECRET",
+        None,
+        "a subscription's `whsec_…` secret, for `taskbell verify` alone",
+        otherwise="`verify` asks for it",
+    ),
 )
 
 OF_A_PROVIDER = (

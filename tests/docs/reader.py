@@ -112,6 +112,7 @@ async def world(folder: Path) -> AsyncIterator[World]:
                 "http://127.0.0.1:8000": here,
                 "API_KEY=…": f"API_KEY={PROVIDER_KEY}",
                 "SEC…": SECRET,
+                "9009": str(free_port()),  # where the tutorial's subscriber listens
             },
             simulator=simulator,
             chats=chats,

@@ -141,6 +141,25 @@ async def test_a_reader_subscribes_with_the_command_shown(tmp_path: Path) -> Non
     assert "whsec_" in output
 
 
+async def test_a_reader_follows_live_with_the_command_shown(tmp_path: Path) -> None:
+    [command] = blocks("Follow live")
+    async with reader(tmp_path, Simulator(KEY)) as environ:
+        here = command.replace("http://127.0.0.1:8000", environ["TASKBELL_URL"])
+        curl = await asyncio.create_subprocess_exec(
+            *("sh", "-euc", f"exec {here}"),
+            env=environ,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        assert curl.stdout is not None
+        async with asyncio.timeout(10):
+            first = await curl.stdout.readline()
+        curl.terminate()
+        await curl.wait()
+
+    assert first == b"retry: 2000\n"
+
+
 def test_the_python_example_verifies_what_is_really_sent() -> None:
     secret = new_secret()
     body = b'{"type":"task.succeeded","data":{"task":{"outputs":[]}}}'
