@@ -74,7 +74,7 @@ class Page:
         return [
             block
             for block in self.all_blocks()
-            if block.language == language and self._heading(block).startswith(heading)
+            if block.language == language and self.heading(block).startswith(heading)
         ]
 
     def all_blocks(self) -> Iterator[Block]:
@@ -84,7 +84,8 @@ class Page:
             text = textwrap.dedent(found[3])
             yield Block(found[2], text, before.count("\n") + 1, note[1] if note else "")
 
-    def _heading(self, block: Block) -> str:
+    def heading(self, block: Block) -> str:
+        """The second-level heading that it stands under."""
         above = "\n".join(self.text.splitlines()[: block.line])
         headings: list[str] = re.findall(r"^## (.+)$", above, re.MULTILINE)
         return headings[-1] if headings else ""

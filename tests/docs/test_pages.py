@@ -10,6 +10,7 @@ from tests.docs.pages import CHINESE, DOCS, ROOT, SHELL, SHOWN, Page, page, page
 from tests.docs.reference import HEADING
 
 PAGES = [pytest.param(each, id=each.name) for each in pages()]
+ENGLISH = [each for each in pages() if not (ROOT / each.name).is_relative_to(CHINESE)]
 TRANSLATED = sorted(path.relative_to(CHINESE).as_posix() for path in CHINESE.rglob("*.md"))
 NOTES = r"stays: .+|after Ctrl-C(; stays: .+)?|run by \S+\.py|not run: .+; \S+\.py"
 
@@ -22,6 +23,14 @@ def test_every_block_is_run_or_says_why_not(each: Page) -> None:
         assert re.fullmatch(NOTES, block.note) or not block.note, f"{place}: {block.note!r}"
         if block.test is not None:
             assert (ROOT / block.test).is_file(), f"{place} names no test: {block.test}"
+
+
+@pytest.mark.parametrize("each", ENGLISH, ids=lambda each: each.name)
+def test_a_test_that_runs_a_block_knows_its_section(each: Page) -> None:
+    for block in each.all_blocks():
+        if block.note.startswith("run by ") and each.heading(block) and block.test is not None:
+            knows = (ROOT / block.test).read_text(encoding="utf-8")
+            assert each.heading(block).split(" (")[0] in knows or each.name in knows, block.line
 
 
 @pytest.mark.parametrize("each", PAGES)

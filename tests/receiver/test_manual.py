@@ -1,4 +1,7 @@
-"""/docs: complete, true, safe to look at, and its examples work as they stand."""
+"""/docs: complete, true, safe to look at, and its examples work as they stand.
+
+deploy/docs/reference/api.md is made from the same, and shows the same commands.
+"""
 
 from __future__ import annotations
 
