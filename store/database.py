@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from select import POLLIN, poll
 from typing import IO, TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from sqlalchemy import (
     Connection,
@@ -143,7 +144,7 @@ def connect_alone(database: Database) -> psycopg.Connection[Any]:
 _QUIET: dict[str, Any] = {"hide_parameters": True}
 
 
-def open_database(url: str) -> Database:
+def open_database(url: str | URL) -> Database:
     """Open sqlite:///path or postgresql://…; nothing is asked of the server yet.
 
     Raises ValueError for any other address.
@@ -158,6 +159,22 @@ def open_database(url: str) -> Database:
             return _open_postgresql(parsed.set(drivername="postgresql+psycopg"))
         case other:
             raise ValueError(f"'{other}' is not a database Taskbell knows: sqlite or postgresql")
+
+
+def open_to_read(path: Path) -> Database:
+    """A SQLite file that stays as it is; it may lie where nothing can be written."""
+    read_only = URL.create("sqlite", database=f"file:{quote(str(path))}", query=_READ_ONLY)
+    engine = create_engine(read_only, **_QUIET)
+    event.listen(engine, "connect", _without_driver_transactions)
+    event.listen(engine, "begin", lambda c: c.exec_driver_sql("BEGIN"))
+    return Database(URL.create("sqlite", database=str(path)), writer=engine, reader=engine)
+
+
+_READ_ONLY = {"mode": "ro", "uri": "true"}
+
+
+def _without_driver_transactions(connection: sqlite3.Connection, _record: object) -> None:
+    connection.isolation_level = None
 
 
 def _open_sqlite(url: URL) -> Database:
@@ -291,6 +308,11 @@ def _reason(error: exc.SQLAlchemyError) -> str:
     return str(cause).strip().split("\n")[0][:200] or type(cause).__name__
 
 
+def lock_file(database: Database) -> Path:
+    """What a process holds while it works on a SQLite file."""
+    return Path(f"{database.url.database}.lock")
+
+
 def hold_sqlite_file(database: Database) -> IO[str] | None:
     """Make sure this is the only Taskbell process on a SQLite file; keep what it returns open.
 
@@ -299,8 +321,7 @@ def hold_sqlite_file(database: Database) -> IO[str] | None:
     """
     if database.postgresql:
         return None
-    path = Path(f"{database.url.database}.lock")
-    handle = path.open("a+", encoding="ascii")
+    handle = lock_file(database).open("a+", encoding="ascii")
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

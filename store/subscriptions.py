@@ -192,6 +192,20 @@ _LOCKED = {
 }
 
 
+def lost_secrets(connection: Connection, vault: Vault) -> tuple[int, tuple[str, ...]]:
+    """How many secrets are stored, deleted subscriptions' too, and which ones no key opens."""
+    columns = [subscriptions.c[name] for name in _LOCKED]
+    found, lost = 0, []
+    for row in connection.execute(select(subscriptions.c.id, *columns)).mappings():
+        for name in [name for name in _LOCKED if row[name] is not None]:
+            found += 1
+            try:
+                vault.open(row[name])
+            except VaultError:
+                lost.append(f"{row['id']} ({_LOCKED[name]})")
+    return found, tuple(lost)
+
+
 def _relock_some(tx: Tx, item: Relock) -> Relocked:
     query = (
         select(subscriptions.c.id, *(subscriptions.c[name] for name in _LOCKED))

@@ -14,6 +14,7 @@ def build_app() -> typer.Typer:
     """Every command there is."""
     from deploy.cli import (
         audit,
+        backups,
         callbacks,
         doctor,
         events,
@@ -31,7 +32,7 @@ def build_app() -> typer.Typer:
     app = frame.new_app()
     for module in (server, tasks, callbacks, subscriptions, events, listen, trigger, keys, audit):
         module.register(app)
-    for module in (replay, verify, doctor):
+    for module in (replay, verify, doctor, backups):
         module.register(app)
     return app
 
