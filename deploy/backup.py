@@ -7,9 +7,11 @@ from pathlib import Path
 
 from deploy.secrets import with_secret_keys
 from deploy.settings import Settings, SettingsError, secret_keys_file
+from store.claims import release
 from store.copying import Counts, back_up, original, restore
 from store.database import Database, open_database
 from store.errors import StoreError
+from store.store import Store
 from store.subscriptions import lost_secrets
 from store.vault import Vault
 
@@ -45,9 +47,18 @@ def read_backup(settings: Settings, path: Path) -> Restored:
         lost = _lost(source, vault)
         database = open_database(settings.database_url)
         try:
-            return Restored(restore(source, database), lost)
+            counts = restore(source, database)
         finally:
             database.dispose()
+    _end_leases(settings)
+    return Restored(counts, lost)
+
+
+def _end_leases(settings: Settings) -> None:
+    """What the old server had under way is nobody's here: due at once, not when leases run out."""
+    store = Store(open_database(settings.database_url))
+    store.write_now(release, None)
+    store.close()
 
 
 def _given_keys(settings: Settings) -> tuple[str, ...]:

@@ -70,7 +70,7 @@ def _do(work: Callable[[Settings], T]) -> T:
 
 
 def _said(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{counts[name]:,} {name}" for name in _TOLD)
+    return ", ".join(f"{name} {counts[name]:,}" for name in _TOLD)
 
 
 def _keys(settings: Settings) -> str:
