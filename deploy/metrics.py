@@ -102,6 +102,7 @@ class Metrics(Watch):
         # one more sample for every counter, which nobody reads
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.connections: Callable[[], int] = lambda: 0
+        self.unknown_words: Callable[[], int] = lambda: 0
         self._providers, self._formats = frozenset(providers()), frozenset(sinks())
         self._registry = CollectorRegistry()
         self._backlog = _BacklogOf(store, clock, monotonic)
@@ -112,6 +113,8 @@ class Metrics(Watch):
         self._count_writes()
         self._gauge("taskbell_event_followers", "Streams, and calls that wait.", followers)
         self._gauge("taskbell_client_connections", "Open connections.", lambda: self.connections())
+        about = "Status words of providers that no table knows; the log names each."
+        self._gauge("taskbell_unknown_words", about, lambda: self.unknown_words())
         self._name_build("postgresql" if store.database.postgresql else "sqlite")
 
     async def page(self) -> tuple[bytes, str]:

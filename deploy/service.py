@@ -170,6 +170,8 @@ def make_service(
     feed = Feed(store, monotonic=monotonic, most=most)
     metrics = Metrics(store, clock, monotonic, followers=lambda: len(feed))
     store.watch(metrics.committed if traces is None else _both(metrics.committed, traces.committed))
+    words = UnknownWords()
+    metrics.unknown_words = lambda: len(words)
     service = Service(
         settings=settings,
         store=store,
@@ -177,7 +179,7 @@ def make_service(
         vault=vault,
         guard=guard,
         sender=Sender(client, vault, clock, traced=traces is not None),
-        words=UnknownWords(),
+        words=words,
         feed=feed,
         metrics=metrics,
         askers={

@@ -17,6 +17,9 @@ class UnknownWords:
     def __init__(self) -> None:
         self._met: set[tuple[str, str]] = set()
 
+    def __len__(self) -> int:
+        return len(self._met)
+
     def note(self, provider: Provider, word: str) -> None:
         """Log a word the first time it is met."""
         plain = word.strip().casefold()[:64]
