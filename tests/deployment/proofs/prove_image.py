@@ -1,85 +1,95 @@
 """What deploy/Dockerfile says, done without an engine in an empty folder: built, started, asked, stopped.
 
-The image's file system is a folder: every absolute path of an instruction is one below it. Only what
-runs as root here is left out, and the base image is this machine's Python.
+An absolute path of an instruction is one below that folder, the base image is this machine's
+Python, and the user is whoever runs this.
 """
 
 from __future__ import annotations
 
-import fnmatch
-import os
+import json
 import re
 import shutil
 import signal
 import subprocess
-import sys
 import threading
-import urllib.request
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pytest
-
 from deploy.demo.stage import free_port
+from store.clock import monotonic
 from tests.deployment.dockerfile import DOCKERFILE, ROOT, Instruction, last, stages
 
-PLACES = ("/opt/taskbell", "/data", "/src")
+OUR_PLACES = re.compile(r"(?<![\w.}])/(?=opt/|data\b|src\b)")
+"""The slash that begins a path of the image's own."""
 
 
 @dataclass(slots=True)
 class Image:
-    """A stage on its way: where its files lie, where it stands, what its processes see."""
+    """One stage after the other, each a new root; those before it lie beside it."""
 
-    root: Path
-    folder: Path = field(init=False)
-    environment: dict[str, str] = field(init=False)
+    folder: Path
+    stage: str = "none"
+    place: Path = field(init=False)
+    environment: dict[str, str] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
+    @property
+    def root(self) -> Path:
+        return self.folder / "root"
+
+    def begin(self, name: str) -> None:
+        """A new stage. The one before keeps its files under its name, and scripts their paths."""
+        if self.root.exists():
+            self.root.rename(self.folder / self.stage)
+        self.stage, self.place = name, self.root
         programs = self.root / "usr/local/bin"
         programs.mkdir(parents=True)
         (programs / "python").symlink_to(_python())
-        self.folder = self.root
         self.environment = {"PATH": f"{programs}:/usr/bin:/bin", "HOME": str(self.root)}
 
     def here(self, text: str) -> str:
-        """A text with the image's absolute paths as they are below the root."""
-        return re.sub(
-            "|".join(map(re.escape, PLACES)), lambda found: f"{self.root}{found[0]}", text
-        )
+        return OUR_PLACES.sub(f"{self.root}/", text)
 
-    def do(self, step: Instruction, built: Mapping[str, Image]) -> None:
+    def do(self, step: Instruction) -> None:
         match step.name:
+            case "FROM":
+                self.begin(step.text.partition(" AS ")[2] or "last")
             case "WORKDIR":
-                self.folder = Path(self.here(step.text))
-                self.folder.mkdir(parents=True, exist_ok=True)
+                self.place = Path(self.here(step.text))
+                self.place.mkdir(parents=True, exist_ok=True)
             case "RUN":
-                command = self.here(re.sub(r"-o \d+ -g \d+ ", "", step.text))
-                subprocess.run(
-                    ["sh", "-euc", command], cwd=self.folder, env=self.environment, check=True
-                )
+                self.run("sh", "-euc", self.here(re.sub(r"-o \d+ -g \d+ ", "", step.text)))
             case "COPY":
-                self._copy(step, built)
+                self.copy(step)
             case "ENV":
                 for name, value in step.pairs.items():
-                    known = value.replace("$PATH", self.environment["PATH"])
-                    self.environment[name] = self.here(known)
+                    whole = value.replace("$PATH", self.environment["PATH"])
+                    self.environment[name] = self.here(whole)
 
-    def _copy(self, step: Instruction, built: Mapping[str, Image]) -> None:
+    def run(self, *words: str) -> None:
+        subprocess.run(words, cwd=self.place, env=self.environment, check=True, timeout=600)
+
+    def copy(self, step: Instruction) -> None:
         *sources, target = step.words
         stage = re.search(r"--from=(\w+)", step.text)
         for source in sources:
-            origin = Path(built[stage[1]].here(source)) if stage else ROOT / source
-            to = self._place(target, origin)
+            origin = self.folder / stage[1] / source[1:] if stage else ROOT / source
+            to = self.place / self.here(target)
+            to = to / origin.name if target.endswith("/") else to
             to.parent.mkdir(parents=True, exist_ok=True)
             if origin.is_dir():
-                shutil.copytree(origin, to, symlinks=True, ignore=_ignored)
+                ignore = None if stage else _ignored
+                shutil.copytree(origin, to, symlinks=True, ignore=ignore, dirs_exist_ok=True)
             else:
                 shutil.copy(origin, to)
 
-    def _place(self, target: str, origin: Path) -> Path:
-        place = self.folder / self.here(target)
-        return place / origin.name if target.endswith("/") else place
+    def files(self) -> dict[Path, int]:
+        """All there is but the volume, and when it was written."""
+        volume = Path(self.here(last("VOLUME").text))
+        return {
+            path: path.lstat().st_mtime_ns
+            for path in self.root.rglob("*")
+            if not path.is_dir() and not path.is_relative_to(volume)
+        }
 
 
 def _python() -> str:
@@ -91,14 +101,53 @@ def _python() -> str:
 
 
 def _ignored(folder: str, names: list[str]) -> set[str]:
-    """What the ignore file's last lines take out of what its first ones let through."""
     lines = DOCKERFILE.with_name("Dockerfile.dockerignore").read_text().splitlines()
-    patterns = [line for line in lines if line and line[0] not in "#!*" or line.startswith("**/")]
-    inside = Path(folder).relative_to(ROOT) if Path(folder).is_relative_to(ROOT) else None
-    if inside is None:
-        return set()
-    return {
-        name
-        for name in names
-        if any(fnmatch.fnmatch(str(inside / name), pattern) for pattern in patterns)
+    out = {line.removeprefix("**/") for line in lines if line.startswith(("**/", "deploy/"))}
+    inside = Path(folder).relative_to(ROOT)
+    return {name for name in names if out & {name, str(inside / name)}}
+
+
+def test_the_image_builds_serves_is_found_healthy_and_stops(tmp_path: Path) -> None:
+    image = Image(tmp_path)
+    for stage in stages():
+        for step in stage:
+            image.do(step)
+    before = image.files()
+    environment = {**image.environment, "TASKBELL_PORT": str(free_port())}
+    check = json.loads(last("HEALTHCHECK").text.partition(" CMD ")[2])
+    program = shutil.which(last("ENTRYPOINT").words[0], path=environment["PATH"])
+    assert program is not None
+
+    server = subprocess.Popen(
+        [program, *last("CMD").words],
+        cwd=image.place,
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        healthy = _healthy(server, check, environment)
+    finally:
+        server.send_signal(getattr(signal, last("STOPSIGNAL").text))
+        output, _ = server.communicate(timeout=30)
+
+    assert healthy
+    assert server.returncode == 0
+    assert "Your admin API key" in output
+    assert {file.name for file in image.place.iterdir()} >= {
+        "taskbell.db",
+        "taskbell.db.secret-keys",
     }
+    assert image.files() == before  # a read-only root would have done
+    assert not (image.root / "src").exists()
+    assert not list((image.root / "opt/taskbell/bin").glob("pip*"))
+    assert not list(image.root.rglob("docs/*.md"))
+
+
+def _healthy(server: subprocess.Popen[str], check: list[str], environment: dict[str, str]) -> bool:
+    give_up, pause = monotonic() + 20, threading.Event()
+    while monotonic() < give_up and server.poll() is None:
+        if subprocess.run(check, env=environment, capture_output=True, check=False).returncode == 0:
+            return True
+        pause.wait(0.2)
+    return False
