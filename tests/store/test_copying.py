@@ -17,7 +17,7 @@ from store.copying import back_up, copy, original, restore
 from store.database import Database, lock_file, open_database
 from store.errors import SchemaError, StoreError
 from store.events import Kind, Output, Status
-from store.schema import migrate
+from store.schema import HEAD, migrate
 from store.store import Store
 from store.tables import events, metadata, tasks
 from tests.databases import copy_sqlite
@@ -190,7 +190,7 @@ def test_the_database_of_a_running_server_is_not_moved(sqlite_url: str, tmp_path
 def test_other_schemas_are_refused_by_name(sqlite_url: str, tmp_path: Path) -> None:
     with opened(f"sqlite:///{tmp_path}/newer.db") as newer, opened(sqlite_url) as target:
         migrate(newer)
-        newer_schema(newer, oldest=6)
+        newer_schema(newer, oldest=int(HEAD))
 
         with pytest.raises(SchemaError, match="newer schema"):
             copy(newer, target)
