@@ -103,8 +103,3 @@ def test_a_folder_that_is_not_there_is_named(sqlite_url: str) -> None:
 
     assert done.exit_code == 1
     assert "no/where/friday.db.part: No such file or directory" in done.stderr
-
-
-@pytest.mark.parametrize("name", ["backup", "restore"])
-def test_the_help_shows_an_example(name: str, sqlite_url: str) -> None:
-    assert "Example: " in command(name, "--help", url=sqlite_url).stdout
