@@ -15,7 +15,9 @@ from sqlalchemy import (
     TableClause,
     Text,
     column,
+    exc,
     func,
+    inspect,
     select,
     table,
     text,
@@ -70,7 +72,8 @@ def back_up(database: Database, path: Path) -> Counts:
 def original(path: Path) -> Iterator[Database]:
     """The SQLite file to copy from: a backup, or the database of a server that was stopped.
 
-    Raises StoreError when a server works on it: what it took from now on would be left behind.
+    Raises SchemaError when it is of another version, StoreError when it is no database or a server
+    works on it: what that took from now on would be left behind.
     """
     if not path.is_file():
         raise StoreError(f"there is no file {path}")
@@ -80,6 +83,7 @@ def original(path: Path) -> Iterator[Database]:
     except StoreError:
         raise StoreError(f"{path} is in use by a running server: stop it, then copy") from None
     try:
+        _refuse_what_is_not_ours(source)
         yield source
     finally:
         source.dispose()
@@ -113,7 +117,8 @@ def copy(source: Database, target: Database) -> Counts:
         target.writer.begin() as writing,
     ):
         target.lift_time_limits(writing)
-        _refuse_other_schemas(source, reading, target, writing)
+        _refuse_other_schema(source, reading)
+        _refuse_other_schema(target, writing)
         _make_room(target, writing)
         for each in _TABLES:
             _copy_table(reading, writing, each)
@@ -185,22 +190,27 @@ def _snapshot(database: Database) -> Iterator[Connection]:
             yield connection
 
 
-def _refuse_other_schemas(
-    source: Database, reading: Connection, target: Database, writing: Connection
-) -> None:
-    for database, connection in ((source, reading), (target, writing)):
-        version = current_version(connection)
-        if version is None:
-            raise SchemaError(f"{database.name} holds no tables of taskbell")
-        if version < HEAD:
-            raise SchemaError(
-                f"{database.name} has an older schema ({version}): run `taskbell migrate` on it"
-            )
-        if version > HEAD:
-            raise SchemaError(
-                f"{database.name} has a newer schema ({version}) than this taskbell ({HEAD}): use"
-                " the version that made it"
-            )
+def _refuse_what_is_not_ours(source: Database) -> None:
+    try:
+        with source.reader.begin() as connection:
+            _refuse_other_schema(source, connection)
+    except exc.DBAPIError as error:
+        raise StoreError(f"{source.url.database} cannot be read: {error.orig}") from None
+
+
+def _refuse_other_schema(database: Database, connection: Connection) -> None:
+    version = current_version(connection)
+    if version is None:
+        raise SchemaError(f"{database.name} holds no tables of taskbell")
+    if version < HEAD:
+        raise SchemaError(
+            f"{database.name} has an older schema ({version}): run `taskbell migrate` on it"
+        )
+    if version > HEAD:
+        raise SchemaError(
+            f"{database.name} has a newer schema ({version}) than this taskbell ({HEAD}): use the"
+            " version that made it"
+        )
 
 
 def _make_room(target: Database, writing: Connection) -> None:
@@ -234,9 +244,11 @@ def _in_order(each: TableClause) -> Select[Any]:
 
 
 def _counts(connection: Connection) -> Counts:
+    there = set(inspect(connection).get_table_names())  # an older schema has not all of them
     return {
         each.name: cast(int, connection.execute(select(func.count()).select_from(each)).scalar())
         for each in _TABLES
+        if each.name in there
     }
 
 

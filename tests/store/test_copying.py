@@ -202,6 +202,32 @@ def test_other_schemas_are_refused_by_name(sqlite_url: str, tmp_path: Path) -> N
         copy(none, target)
 
 
+def test_a_file_that_is_no_database_of_ours_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("not one" * 1000)
+    (tmp_path / "empty.db").touch()
+
+    with pytest.raises(StoreError, match=r"notes.txt cannot be read: file is not a database"):
+        original(tmp_path / "notes.txt").__enter__()
+    with pytest.raises(SchemaError, match=r"empty.db holds no tables of taskbell"):
+        original(tmp_path / "empty.db").__enter__()
+
+
+def test_a_database_is_backed_up_before_it_is_upgraded(
+    sqlite_url: str, clock: ManualClock, tmp_path: Path
+) -> None:
+    fill(sqlite_url, clock)
+    with opened(sqlite_url) as older:
+        with older.writer.begin() as connection:
+            connection.exec_driver_sql("DROP TABLE audit")
+            connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0002'")
+
+        counts = back_up(older, tmp_path / "before.db")
+
+    assert counts["tasks"] == 5
+    with pytest.raises(SchemaError, match=r"older schema \(0002\): run `taskbell migrate` on it"):
+        original(tmp_path / "before.db").__enter__()
+
+
 def test_a_row_that_cannot_be_read_is_told_and_nothing_is_copied(
     sqlite_url: str, clock: ManualClock, tmp_path: Path
 ) -> None:
