@@ -192,6 +192,7 @@ async def test_pushes_pass_and_their_tokens_stay_out_of_the_logs(proxied: Proxie
     large = await client.post(path, content=b" " * (1024 * 1024 + 1))
     forged = await client.post(path[:-1], json=ended("2"))
     numbers = await client.get("/metrics")
+    login = await client.get("/login")
     await client.post(path, json=ended("1"), headers={"host": "evil.example.net"})
     stranger = await client.get("/v1/tasks", headers={"host": "evil.example.net"})
     proxied.taskbell.kill()
@@ -200,6 +201,7 @@ async def test_pushes_pass_and_their_tokens_stay_out_of_the_logs(proxied: Proxie
     assert challenge.json() == {"challenge": "hello"}
     assert [each.status_code for each in (push, large, forged, numbers)] == [200, 413, 404, 404]
     assert away.status_code == 502
+    assert login.headers["content-type"].startswith("text/html")
     assert stranger.status_code in (200, 421)  # Caddy has no such site, and answers emptily
     assert not stranger.content or stranger.status_code == 421
     assert push.headers["strict-transport-security"] == "max-age=31536000"
