@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -98,6 +99,22 @@ def test_a_backup_is_restored_to_the_last_row_on_either_database(
     assert next_cursor(target_url, clock) == next_cursor(database_url, clock)
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert not list(tmp_path.glob("*.part*"))
+
+
+def test_the_tools_of_postgresql_do_as_well(
+    postgresql_url: str, other_postgresql_url: str, clock: ManualClock, tmp_path: Path
+) -> None:
+    fill(postgresql_url, clock)
+    file = tmp_path / "taskbell.dump"
+    with opened(postgresql_url) as database, database.reader.begin() as connection:
+        query = "SELECT setting FROM pg_config WHERE name = 'BINDIR'"
+        tools = Path(str(connection.exec_driver_sql(query).scalar()))
+
+    subprocess.run([tools / "pg_dump", "-Fc", "-f", file, "-d", postgresql_url], check=True)
+    subprocess.run([tools / "pg_restore", "-d", other_postgresql_url, file], check=True)
+
+    assert content(other_postgresql_url) == content(postgresql_url)
+    assert next_cursor(other_postgresql_url, clock) == next_cursor(postgresql_url, clock)
 
 
 @pytest.fixture
