@@ -6,10 +6,13 @@ from collections.abc import Sequence
 
 from starlette.routing import Route
 
+from deploy.rendering import render
 from deploy.service import Service
 from receiver.auth import Authority
 from receiver.endpoint import Endpoint
 from receiver.pages.assets import static_route
+from receiver.pages.deliveries import DeliveryPages
+from receiver.pages.events import EventPages
 from receiver.pages.frame import Frame
 from receiver.pages.live import LivePage
 from receiver.pages.login import LoginPages
@@ -34,6 +37,8 @@ def page_routes(service: Service, frame: Frame) -> list[Route]:
     pages = [
         *LivePage(service.feed).pages(),
         *TaskPages(service.store, providers()).pages(),
+        *EventPages(service.store, providers(), service.settings.public_url).pages(),
+        *DeliveryPages(service.store, render).pages(),
         *LoginPages(frame, service.once_links).pages(),
     ]
     return [static_route(), *map(frame.route, pages)]

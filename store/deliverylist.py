@@ -1,0 +1,263 @@
+"""The list of deliveries as people look through it, and the dead among them, counted.
+
+Open and dead ones have indexes of their own. What has none is looked for over a stretch of so many
+deliveries at the most; the page says where the look stopped, so that the next one goes on there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Select, and_, exists, func, select
+
+from store.tables import deliveries, events, subscriptions, word
+
+STRETCH = 20_000
+"""Deliveries that one look goes over, and dead ones that are counted at the most."""
+
+_OPEN = ("pending", "in_flight")
+_IS_DEAD = and_(
+    # as the index on the dead says it, or it would not serve
+    deliveries.c.status.in_((word("dead"), word("canceled"))),
+    deliveries.c.status == word("dead"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which deliveries; None: no condition."""
+
+    status: str | None = None
+    subscription_id: str | None = None
+    event_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryLine:
+    """A delivery. url: as subscriptions show it. newer: a later delivery of the same event there.
+
+    event_type: None when the event is lost, by a hand or a bad disk.
+    """
+
+    id: str
+    event_id: str
+    event_type: str | None
+    task_id: str | None
+    subscription_id: str
+    url: str
+    format: str
+    status: str
+    attempts: int
+    last_error: str | None
+    due_at: datetime | None
+    created_at: datetime
+    finished_at: datetime | None
+    newer: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryList:
+    """A page of it, newest first; older, newer: the ids to go on from, None at an end.
+
+    stopped: the look ended at `older` because the stretch was over, not because the page was full.
+    """
+
+    deliveries: list[DeliveryLine]
+    older: str | None = None
+    newer: str | None = None
+    stopped: bool = False
+
+
+def look_through(
+    connection: Connection,
+    wanted: Filter,
+    *,
+    limit: int,
+    before: str | None = None,
+    after: str | None = None,
+) -> DeliveryList:
+    """The deliveries older than `before`, or newer than `after`, or the newest ones."""
+    found = _page(connection, wanted, limit, before, after)
+    return replace(found, deliveries=_with_newer(connection, found.deliveries))
+
+
+def _page(
+    connection: Connection, wanted: Filter, limit: int, before: str | None, after: str | None
+) -> DeliveryList:
+    upwards = after is not None
+    direct = _direct(connection, wanted)
+    end = None if direct else _end_of_stretch(connection, wanted, before, after)
+    # with an index of its own the rest is sorted: the order's index would be walked instead
+    order: ColumnElement[Any] = deliveries.c.id.concat("") if direct else deliveries.c.id
+    query = LINES.where(*_conditions(wanted, direct=direct)).limit(limit + 1)
+    query = query.order_by(order if upwards else order.desc())
+    if after is not None:
+        query = query.where(deliveries.c.id > after)
+        query = query.where(deliveries.c.id <= end) if end else query
+    else:
+        query = query.where(deliveries.c.id < before) if before else query
+        query = query.where(deliveries.c.id >= end) if end else query
+    found = [DeliveryLine(*row) for row in connection.execute(query)]
+    more, page = len(found) > limit, found[:limit]
+    further = page[-1].id if more else end
+    stopped = not more and end is not None
+    if upwards:
+        page.reverse()
+        return DeliveryList(page, page[-1].id if page else after, further, stopped)
+    newer = page[0].id if page else before
+    return DeliveryList(page, further, newer if before else None, stopped)
+
+
+LINES: Select[Any] = (
+    select(
+        deliveries.c.id,
+        deliveries.c.event_id,
+        events.c.type,
+        deliveries.c.task_id,
+        deliveries.c.subscription_id,
+        subscriptions.c.url,
+        subscriptions.c.format,
+        deliveries.c.status,
+        deliveries.c.attempts,
+        deliveries.c.last_error,
+        deliveries.c.due_at,
+        deliveries.c.created_at,
+        deliveries.c.finished_at,
+    )
+    .join(subscriptions, subscriptions.c.id == deliveries.c.subscription_id)
+    .outerjoin(events, events.c.id == deliveries.c.event_id)
+)
+
+
+def _direct(connection: Connection, wanted: Filter) -> bool:
+    """Whether an index leads to few rows that hold all that is wanted."""
+    if wanted.event_id is not None:
+        return True
+    if wanted.status in _OPEN:
+        some = select(deliveries.c.id).where(deliveries.c.finished_at.is_(None))
+    elif wanted.status == "dead":
+        some = select(deliveries.c.id).where(_IS_DEAD)
+    else:
+        return False
+    return connection.execute(some.limit(1).offset(STRETCH)).first() is None
+
+
+def _conditions(wanted: Filter, *, direct: bool) -> list[ColumnElement[bool]]:
+    conditions: list[ColumnElement[bool]] = []
+    if wanted.event_id is not None:
+        conditions.append(deliveries.c.event_id == wanted.event_id)
+    if wanted.subscription_id is not None:
+        # concat: hides the column from its index, where a better one serves
+        column = deliveries.c.subscription_id
+        conditions.append((column.concat("") if direct else column) == wanted.subscription_id)
+    if wanted.status == "dead":
+        conditions.append(_IS_DEAD)
+    elif wanted.status is not None:
+        conditions.append(deliveries.c.status == wanted.status)
+    if wanted.status in _OPEN and direct:
+        conditions.append(deliveries.c.finished_at.is_(None))
+    return conditions
+
+
+def _end_of_stretch(
+    connection: Connection, wanted: Filter, before: str | None, after: str | None
+) -> str | None:
+    """The last id that one look reaches; None when it reaches them all."""
+    ids = select(deliveries.c.id).limit(1).offset(STRETCH - 1)
+    if wanted.subscription_id is not None:
+        ids = ids.where(deliveries.c.subscription_id == wanted.subscription_id)
+    if after is not None:
+        ids = ids.where(deliveries.c.id > after).order_by(deliveries.c.id)
+    else:
+        ids = ids.order_by(deliveries.c.id.desc())
+        ids = ids.where(deliveries.c.id < before) if before else ids
+    end: str | None = connection.execute(ids).scalar()
+    return end
+
+
+def _with_newer(connection: Connection, lines: Sequence[DeliveryLine]) -> list[DeliveryLine]:
+    """The dead and canceled ones say which delivery has taken their place."""
+    over = {line.event_id for line in lines if line.status in ("dead", "canceled")}
+    if not over:
+        return list(lines)
+    column = (deliveries.c.event_id, deliveries.c.subscription_id)
+    query = select(*column, func.max(deliveries.c.id)).where(deliveries.c.event_id.in_(over))
+    newest = {(row[0], row[1]): row[2] for row in connection.execute(query.group_by(*column))}
+    return [_with_place(line, newest.get((line.event_id, line.subscription_id))) for line in lines]
+
+
+def _with_place(line: DeliveryLine, newest: str | None) -> DeliveryLine:
+    return replace(line, newer=newest) if newest is not None and newest > line.id else line
+
+
+@dataclass(frozen=True, slots=True)
+class Dead:
+    """Dead deliveries to one subscription that no later one replaces.
+
+    since: when the first of their events was recorded.
+    """
+
+    subscription_id: str
+    url: str
+    description: str | None
+    active: bool
+    count: int
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetters:
+    """By subscription, most first. more: there are more than were looked at, the newest ones."""
+
+    dead: list[Dead]
+    more: bool
+
+    @property
+    def count(self) -> int:
+        return sum(each.count for each in self.dead)
+
+
+def count_dead(
+    connection: Connection,
+    *,
+    subscription_id: str | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> DeadLetters:
+    """since, until: only of events that were recorded within."""
+    looked = _looked_at(subscription_id)
+    later = deliveries.alias("later")
+    replaced = exists().where(
+        later.c.event_id == looked.c.event_id,
+        later.c.subscription_id.concat("") == looked.c.subscription_id,
+        later.c.id > looked.c.id,
+    )
+    own = (
+        *(looked.c.subscription_id, subscriptions.c.url, subscriptions.c.description),
+        subscriptions.c.active,
+    )
+    count = func.count()
+    query = (
+        select(*own, count, func.min(events.c.created_at))
+        .join(events, events.c.id == looked.c.event_id)
+        .join(subscriptions, subscriptions.c.id == looked.c.subscription_id)
+        .where(~replaced, subscriptions.c.deleted_at.is_(None))
+        .group_by(*own)
+        .order_by(count.desc(), looked.c.subscription_id)
+    )
+    query = query.where(events.c.created_at >= since) if since else query
+    query = query.where(events.c.created_at < until) if until else query
+    found = [Dead(*row) for row in connection.execute(query)]
+    over = connection.execute(select(looked.c.id).limit(1).offset(STRETCH - 1)).first()
+    return DeadLetters(found, more=over is not None)
+
+
+def _looked_at(subscription_id: str | None) -> Any:
+    columns = (deliveries.c.id, deliveries.c.event_id, deliveries.c.subscription_id)
+    query = select(*columns).where(_IS_DEAD).order_by(deliveries.c.id.desc()).limit(STRETCH)
+    if subscription_id is not None:
+        query = query.where(deliveries.c.subscription_id.concat("") == subscription_id)
+    return query.subquery("looked")
