@@ -37,7 +37,7 @@ class Filter:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryLine:
-    """A delivery. url: as subscriptions show it. newer: a later delivery of the same event there.
+    """A delivery. url, description: as subscriptions show them. newer: a later delivery of the same event there.
 
     event_type: None when the event is lost, by a hand or a bad disk.
     """
@@ -48,6 +48,7 @@ class DeliveryLine:
     task_id: str | None
     subscription_id: str
     url: str
+    description: str | None
     format: str
     status: str
     attempts: int
@@ -119,6 +120,7 @@ LINES: Select[Any] = (
         deliveries.c.task_id,
         deliveries.c.subscription_id,
         subscriptions.c.url,
+        subscriptions.c.description,
         subscriptions.c.format,
         deliveries.c.status,
         deliveries.c.attempts,
