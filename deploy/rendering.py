@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from dispatch.preview import NoPreview, preview
+from dispatch.preview import preview
+from dispatch.shape import BadShapeError
 from dispatch.sink import Event
 from receiver.pages.sendable import Rendered
 from store.matching import Subscription
@@ -12,13 +13,25 @@ from store.sent import StoredEvent
 
 
 def render(event: StoredEvent, subscription: Subscription, at: datetime) -> Rendered:
-    """The request of an attempt that starts at a time, its secrets masked (Render)."""
+    """The request of an attempt that starts at a time, without its secrets (Render)."""
     try:
-        shown = preview(_event(event), subscription, at)
-    except NoPreview as error:
-        method = subscription.method or "POST"
-        return Rendered(method, subscription.url, {}, b"", trouble=str(error))
-    return Rendered(shown.method, shown.url, shown.headers, shown.body, shown.unsigned)
+        request = preview(_event(event), subscription, at)
+    except BadShapeError as error:
+        return _nothing(subscription, str(error))
+    except KeyError:  # written by a newer version
+        return _nothing(subscription, f"format {subscription.format!r} is not known here")
+    return Rendered(
+        method=request.method,
+        url=request.url,
+        headers=request.headers,
+        body=request.body,
+        stand_in=subscription.service_secret_locked is not None,
+    )
+
+
+def _nothing(subscription: Subscription, trouble: str) -> Rendered:
+    method = subscription.method or "POST"
+    return Rendered(method, subscription.url, {}, b"", trouble=trouble)
 
 
 def _event(event: StoredEvent) -> Event:

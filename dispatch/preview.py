@@ -1,73 +1,40 @@
-"""What would be sent: the sink's own request, made without opening a single secret.
-
-Nothing that is sent is kept, so this is also how an attempt's request is shown afterwards: body and
-headers come from the event and the subscription alone.
-"""
+"""What an attempt would send, shown without any secret: none is opened to make it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import base64
+from dataclasses import replace
 from datetime import datetime
 
-from dispatch.redaction import MASK
-from dispatch.shape import BadShapeError
-from dispatch.signing import new_secret
 from dispatch.sink import Event, Request, Target, sinks
 from store.matching import Subscription
 
+HIDDEN = "•••"
+_NO_SECRET = "whsec_" + base64.b64encode(bytes(32)).decode()
+_SIGNATURE = "webhook-signature"
 
-class NoPreview(ValueError):
-    """Nothing can be sent of this; the message says why."""
 
+def preview(event: Event, subscription: Subscription, now: datetime) -> Request:
+    """The request, with its URL as it is shown, and what would be secret hidden.
 
-@dataclass(frozen=True, slots=True)
-class Preview:
-    """A request for people. Values of secret headers, and signatures, are masked.
-
-    unsigned: the service's own signature is added when it is sent.
+    What a service has signed in the body is signed with no secret of its. Raises BadShapeError when
+    the subscription's shape makes nothing of the event, KeyError for a format of a later version.
     """
-
-    method: str
-    url: str
-    headers: Mapping[str, str]
-    body: bytes
-    unsigned: bool
-
-
-def preview(event: Event, subscription: Subscription, at: datetime) -> Preview:
-    """The request of an attempt that starts at a time. Raises NoPreview."""
-    sink = sinks().get(subscription.format)
-    if sink is None:
-        raise NoPreview(f"format {subscription.format!r} is not known here")
-    try:
-        request = sink.render(event, _without_secrets(subscription), at)
-    except BadShapeError as error:
-        raise NoPreview(str(error)) from None
-    return Preview(
-        method=request.method,
-        url=subscription.url,
-        headers=_masked(request, subscription),
-        body=request.body,
-        unsigned=subscription.service_secret_locked is not None,
-    )
+    request = sinks()[subscription.format].render(event, _target(subscription), now)
+    headers = dict(request.headers)
+    if _SIGNATURE in headers:
+        headers[_SIGNATURE] = f"v1,{HIDDEN}"
+    return replace(request, url=subscription.url, headers=headers, instead=None)
 
 
-def _without_secrets(subscription: Subscription) -> Target:
+def _target(subscription: Subscription) -> Target:
     return Target(
         subscription_id=subscription.id,
         url=subscription.url,
-        secrets=(new_secret(),),
-        headers=dict.fromkeys(subscription.header_names, MASK),
+        secrets=(_NO_SECRET,),
+        headers=dict.fromkeys(subscription.header_names, HIDDEN),
         language=subscription.language,
+        service_secret=HIDDEN if subscription.service_secret_locked else None,
         shape=subscription.shape,
         method=subscription.method or "POST",
     )
-
-
-def _masked(request: Request, subscription: Subscription) -> dict[str, str]:
-    signature = " ".join([f"v1,{MASK}"] * (2 if subscription.old_secret_locked else 1))
-    return {
-        name: signature if name == "webhook-signature" else value
-        for name, value in request.headers.items()
-    }

@@ -6,17 +6,22 @@ deliveries at the most; the page says where the look stopped, so that the next o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, exists, func, select
+from sqlalchemy import ColumnElement, Connection, Select, and_, func, select
 
+from store.among import among
+from store.ids import first_id
 from store.tables import deliveries, events, subscriptions, word
 
 STRETCH = 20_000
-"""Deliveries that one look goes over, and dead ones that are counted at the most."""
+"""Deliveries that one look goes over."""
+
+COUNTED = 2_000
+"""Dead ones that are counted at the most."""
 
 _OPEN = ("pending", "in_flight")
 _IS_DEAD = and_(
@@ -135,13 +140,11 @@ LINES: Select[Any] = (
 
 
 def _direct(connection: Connection, wanted: Filter) -> bool:
-    """Whether an index leads to few rows that hold all that is wanted."""
+    """Whether an index leads to few rows, all that is wanted among them."""
     if wanted.event_id is not None:
         return True
     if wanted.status in _OPEN:
         some = select(deliveries.c.id).where(deliveries.c.finished_at.is_(None))
-    elif wanted.status == "dead":
-        some = select(deliveries.c.id).where(_IS_DEAD)
     else:
         return False
     return connection.execute(some.limit(1).offset(STRETCH)).first() is None
@@ -152,9 +155,10 @@ def _conditions(wanted: Filter, *, direct: bool) -> list[ColumnElement[bool]]:
     if wanted.event_id is not None:
         conditions.append(deliveries.c.event_id == wanted.event_id)
     if wanted.subscription_id is not None:
-        # concat: hides the column from its index, where a better one serves
         column = deliveries.c.subscription_id
-        conditions.append((column.concat("") if direct else column) == wanted.subscription_id)
+        better = direct or wanted.status == "dead"
+        # concat hides the column from its index
+        conditions.append((column.concat("") if better else column) == wanted.subscription_id)
     if wanted.status == "dead":
         conditions.append(_IS_DEAD)
     elif wanted.status is not None:
@@ -169,7 +173,9 @@ def _end_of_stretch(
 ) -> str | None:
     """The last id that one look reaches; None when it reaches them all."""
     ids = select(deliveries.c.id).limit(1).offset(STRETCH - 1)
-    if wanted.subscription_id is not None:
+    if wanted.status == "dead":
+        ids = ids.where(_IS_DEAD)
+    elif wanted.subscription_id is not None:
         ids = ids.where(deliveries.c.subscription_id == wanted.subscription_id)
     if after is not None:
         ids = ids.where(deliveries.c.id > after).order_by(deliveries.c.id)
@@ -183,12 +189,23 @@ def _end_of_stretch(
 def _with_newer(connection: Connection, lines: Sequence[DeliveryLine]) -> list[DeliveryLine]:
     """The dead and canceled ones say which delivery has taken their place."""
     over = {line.event_id for line in lines if line.status in ("dead", "canceled")}
-    if not over:
-        return list(lines)
-    column = (deliveries.c.event_id, deliveries.c.subscription_id)
-    query = select(*column, func.max(deliveries.c.id)).where(deliveries.c.event_id.in_(over))
-    newest = {(row[0], row[1]): row[2] for row in connection.execute(query.group_by(*column))}
+    newest = _newest(connection, over)
     return [_with_place(line, newest.get((line.event_id, line.subscription_id))) for line in lines]
+
+
+def _newest(connection: Connection, event_ids: Collection[str]) -> dict[tuple[str, str], str]:
+    """The newest delivery of each of these events to each subscription."""
+    if not event_ids:
+        return {}
+    found = connection.execute(_NEWEST, {"events": list(event_ids)})
+    return {(event_id, subscription_id): last for event_id, subscription_id, last in found}
+
+
+_NEWEST = (
+    select(deliveries.c.event_id, deliveries.c.subscription_id, func.max(deliveries.c.id))
+    .where(among(deliveries.c.event_id, "events"))
+    .group_by(deliveries.c.event_id, deliveries.c.subscription_id)
+)
 
 
 def _with_place(line: DeliveryLine, newest: str | None) -> DeliveryLine:
@@ -212,7 +229,7 @@ class Dead:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetters:
-    """By subscription, most first. more: there are more than were looked at, the newest ones."""
+    """By subscription, most first. more: there are older ones than were counted."""
 
     dead: list[Dead]
     more: bool
@@ -227,39 +244,50 @@ def count_dead(
     *,
     subscription_id: str | None = None,
     since: datetime | None = None,
-    until: datetime | None = None,
 ) -> DeadLetters:
-    """since, until: only of events that were recorded within."""
-    looked = _looked_at(subscription_id)
-    later = deliveries.alias("later")
-    replaced = exists().where(
-        later.c.event_id == looked.c.event_id,
-        later.c.subscription_id.concat("") == looked.c.subscription_id,
-        later.c.id > looked.c.id,
-    )
-    own = (
-        *(looked.c.subscription_id, subscriptions.c.url, subscriptions.c.description),
-        subscriptions.c.active,
-    )
-    count = func.count()
-    query = (
-        select(*own, count, func.min(events.c.created_at))
-        .join(events, events.c.id == looked.c.event_id)
-        .join(subscriptions, subscriptions.c.id == looked.c.subscription_id)
-        .where(~replaced, subscriptions.c.deleted_at.is_(None))
-        .group_by(*own)
-        .order_by(count.desc(), looked.c.subscription_id)
-    )
-    query = query.where(events.c.created_at >= since) if since else query
-    query = query.where(events.c.created_at < until) if until else query
-    found = [Dead(*row) for row in connection.execute(query)]
-    over = connection.execute(select(looked.c.id).limit(1).offset(STRETCH - 1)).first()
-    return DeadLetters(found, more=over is not None)
-
-
-def _looked_at(subscription_id: str | None) -> Any:
-    columns = (deliveries.c.id, deliveries.c.event_id, deliveries.c.subscription_id)
-    query = select(*columns).where(_IS_DEAD).order_by(deliveries.c.id.desc()).limit(STRETCH)
+    """The newest ones, up to COUNTED. since: only of events that were recorded from then on."""
+    query = _DEAD
     if subscription_id is not None:
         query = query.where(deliveries.c.subscription_id.concat("") == subscription_id)
-    return query.subquery("looked")
+    if since is not None:  # no delivery is older than its event
+        query = query.where(deliveries.c.id >= first_id("dlv", since), events.c.created_at >= since)
+    found = connection.execute(query).all()
+    newest = _newest(connection, {row.event_id for row in found[:COUNTED]})
+    left = [row for row in found[:COUNTED] if newest[row.event_id, row.subscription_id] == row.id]
+    return DeadLetters(_by_subscription(left), more=len(found) > COUNTED)
+
+
+_DEAD = (
+    select(
+        deliveries.c.id,
+        deliveries.c.event_id,
+        deliveries.c.subscription_id,
+        subscriptions.c.url,
+        subscriptions.c.description,
+        subscriptions.c.active,
+        events.c.created_at,
+    )
+    .join(events, events.c.id == deliveries.c.event_id)
+    .join(subscriptions, subscriptions.c.id == deliveries.c.subscription_id)
+    .where(_IS_DEAD, subscriptions.c.deleted_at.is_(None))
+    .order_by(deliveries.c.id.desc())
+    .limit(COUNTED + 1)
+)
+
+
+def _by_subscription(found: Sequence[Any]) -> list[Dead]:
+    of: dict[str, list[Any]] = {}
+    for row in found:
+        of.setdefault(row.subscription_id, []).append(row)
+    dead = [
+        Dead(
+            subscription_id,
+            rows[0].url,
+            rows[0].description,
+            rows[0].active,
+            len(rows),
+            min(row.created_at for row in rows),
+        )
+        for subscription_id, rows in of.items()
+    ]
+    return sorted(dead, key=lambda each: each.count, reverse=True)

@@ -100,7 +100,7 @@ class DeliveryPages:
             after=wanted.after,
         )
         known = await self.store.read(list_subscriptions, limit=OFFERED)
-        names = {each.id: each.description or each.url for each in known}
+        names = {each.id: visible(each.description or each.url) for each in known}
         return visit.page(
             "deliveries.html",
             wanted=wanted,
@@ -155,11 +155,10 @@ class DeliveryPages:
         if subscription is None:
             raise NotFoundError("no such subscription")
         since = visit.now - timedelta(hours=wanted.hours) if wanted.hours else None
-        found = await self.store.read(
-            count_dead, subscription_id=wanted.subscription, since=since, until=visit.now
-        )
+        found = await self.store.read(count_dead, subscription_id=wanted.subscription, since=since)
         dead = found.dead[0] if found.dead else None
-        span = {"since": rfc3339(dead.since), "until": rfc3339(visit.now)} if dead else {}
+        until = visit.now + timedelta(milliseconds=1)  # a span has its beginning, not its end
+        span = {"since": rfc3339(dead.since), "until": rfc3339(until)} if dead else {}
         return visit.page(
             "replay.html",
             wanted=wanted,

@@ -12,7 +12,7 @@ from pydantic import Field
 from starlette.responses import Response
 
 from receiver.models import EventType, Id, ProviderName, Query, ReplayView
-from receiver.pages.bodies import asking, body_of, sending
+from receiver.pages.bodies import asking, body_of, sending, visible
 from receiver.pages.frame import Page
 from receiver.pages.tasks import shown
 from receiver.pages.visit import Visit
@@ -125,7 +125,7 @@ class EventPages:
         if not visit.may("write"):
             return []
         found = await self.store.read(list_subscriptions, limit=OFFERED)
-        return [(each.id, each.description or each.url) for each in found if each.active]
+        return [(each.id, visible(each.description or each.url)) for each in found if each.active]
 
 
 def _origin(story: EventStory) -> str:

@@ -12,7 +12,7 @@ from store.sent import StoredEvent
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """A request without its secrets. unsigned: the chat's own signature is added when it is sent.
+    """A request without its secrets. stand_in: a chat's own signature in it is not the real one.
 
     trouble: why there is none, in words; body is empty then.
     """
@@ -21,7 +21,7 @@ class Rendered:
     url: str
     headers: Mapping[str, str]
     body: bytes
-    unsigned: bool = False
+    stand_in: bool = False
     trouble: str | None = None
 
 
