@@ -24,11 +24,10 @@ COUNTED = 2_000
 """Dead ones that are counted at the most."""
 
 _OPEN = ("pending", "in_flight")
-_IS_DEAD = and_(
-    # as the index on the dead says it, or it would not serve
-    deliveries.c.status.in_((word("dead"), word("canceled"))),
-    deliveries.c.status == word("dead"),
-)
+_GIVEN_UP = ("dead", "canceled")
+# as their index says it, or it would not serve
+_IN_INDEX = deliveries.c.status.in_([word(status) for status in _GIVEN_UP])
+_IS_DEAD = and_(_IN_INDEX, deliveries.c.status == word("dead"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,12 +155,12 @@ def _conditions(wanted: Filter, *, direct: bool) -> list[ColumnElement[bool]]:
         conditions.append(deliveries.c.event_id == wanted.event_id)
     if wanted.subscription_id is not None:
         column = deliveries.c.subscription_id
-        better = direct or wanted.status == "dead"
+        better = direct or wanted.status in _GIVEN_UP
         # concat hides the column from its index
         conditions.append((column.concat("") if better else column) == wanted.subscription_id)
-    if wanted.status == "dead":
-        conditions.append(_IS_DEAD)
-    elif wanted.status is not None:
+    if wanted.status in _GIVEN_UP:
+        conditions.append(_IN_INDEX)
+    if wanted.status is not None:
         conditions.append(deliveries.c.status == wanted.status)
     if wanted.status in _OPEN and direct:
         conditions.append(deliveries.c.finished_at.is_(None))
@@ -173,8 +172,8 @@ def _end_of_stretch(
 ) -> str | None:
     """The last id that one look reaches; None when it reaches them all."""
     ids = select(deliveries.c.id).limit(1).offset(STRETCH - 1)
-    if wanted.status == "dead":
-        ids = ids.where(_IS_DEAD)
+    if wanted.status in _GIVEN_UP:
+        ids = ids.where(_IN_INDEX)
     elif wanted.subscription_id is not None:
         ids = ids.where(deliveries.c.subscription_id == wanted.subscription_id)
     if after is not None:
@@ -188,7 +187,7 @@ def _end_of_stretch(
 
 def _with_newer(connection: Connection, lines: Sequence[DeliveryLine]) -> list[DeliveryLine]:
     """The dead and canceled ones say which delivery has taken their place."""
-    over = {line.event_id for line in lines if line.status in ("dead", "canceled")}
+    over = {line.event_id for line in lines if line.status in _GIVEN_UP}
     newest = _newest(connection, over)
     return [_with_place(line, newest.get((line.event_id, line.subscription_id))) for line in lines]
 

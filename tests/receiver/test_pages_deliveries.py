@@ -194,6 +194,21 @@ async def test_the_dead_are_counted_before_they_are_replayed(taskbell: Taskbell)
     assert [row.action for row in await taskbell.rows(audit)].count("subscription.replayed") == 1
 
 
+async def test_more_dead_ones_than_are_counted_are_said_to_be_more(
+    small: Taskbell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await one_dead(small)
+    await small.push(minimax("2"))
+    await fail(small)
+    monkeypatch.setattr(deliverylist, "COUNTED", 1)
+    person = await signed_in(small)
+
+    dead = await person.see("/deliveries?status=dead")
+
+    assert "More than 1 dead deliveries wait for you" in dead
+    assert "<strong>1+</strong>" in dead
+
+
 async def test_only_a_span_is_replayed(sqlite_url: str, clock: ManualClock) -> None:
     async with running(sqlite_url, clock) as taskbell:
         dead = await one_dead(taskbell)

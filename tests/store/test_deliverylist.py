@@ -71,19 +71,33 @@ def test_each_filter_finds_its_own(store: Store, clock: ManualClock) -> None:
 
 
 def test_a_look_without_an_index_ends_after_a_stretch_and_goes_on(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = owed(store, 6)
+    monkeypatch.setattr(deliverylist, "STRETCH", 3)
+    delivered = Filter(status="delivered")
+
+    first = look(store, delivered)
+    second = look(store, delivered, before=first.older)
+    upwards = look(store, delivered, after=made[0])
+
+    assert (ids(first), first.stopped, first.older) == ([], True, made[3])
+    assert (ids(second), second.stopped) == ([], True)
+    assert not look(store, delivered, before=second.older).stopped
+    assert (ids(upwards), upwards.stopped, upwards.newer) == ([], True, made[3])
+
+
+def test_a_stretch_of_what_was_given_up_counts_nothing_else(
     store: Store, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = owed(store, 6)
     die(store, clock, made[0])
     monkeypatch.setattr(deliverylist, "STRETCH", 3)
 
-    first = look(store, Filter(status="canceled"))
-    second = look(store, Filter(status="canceled"), before=first.older)
+    found = look(store, Filter(status="dead"))
 
-    assert (ids(first), first.stopped, first.older) == ([], True, made[3])
-    assert (ids(second), second.stopped) == ([], True)
-    assert not look(store, Filter(status="canceled"), before=second.older).stopped
-    assert ids(look(store, Filter(status="dead"))) == made[:1]
+    assert (ids(found), found.stopped) == (made[:1], False)
+    assert not look(store, Filter(status="canceled")).stopped
 
 
 def test_more_open_ones_than_can_be_sorted_are_looked_through_by_age(
