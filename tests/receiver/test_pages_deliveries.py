@@ -297,6 +297,18 @@ async def test_hostile_answers_stay_text(small: Taskbell) -> None:
     assert "\\u202egpj.exe\\u001b[2J" in shown
 
 
+async def test_every_page_is_there_in_chinese(small: Taskbell) -> None:
+    dead = await one_dead(small, error="answered 500: out of order", answer=b"out of order")
+    person = await signed_in(small)
+    person.client.headers["accept-language"] = "zh-CN"
+
+    shown = await person.see(f"/deliveries/{dead.id}")
+    asked = await person.see(f"/deliveries/replay?subscription={dead.subscription_id}")
+
+    assert "接收方自身出错；请查看它的日志。" in shown
+    assert "重放 1 个已放弃的投递？" in asked
+
+
 async def test_a_bad_span_is_refused(small: Taskbell) -> None:
     dead = await one_dead(small)
     person = await signed_in(small)
