@@ -5,8 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from dispatch.preview import preview
-from dispatch.shape import BadShapeError
-from dispatch.sink import Event
+from dispatch.sink import CannotRender, Event, sinks
 from receiver.pages.sendable import Rendered
 from store.matching import Subscription
 from store.sent import StoredEvent
@@ -14,12 +13,14 @@ from store.sent import StoredEvent
 
 def render(event: StoredEvent, subscription: Subscription, at: datetime) -> Rendered:
     """The request of an attempt that starts at a time, without its secrets (Render)."""
+    if subscription.format not in sinks():  # written by a newer version
+        return _nothing(subscription, f"format {subscription.format!r} is not known here")
     try:
         request = preview(_event(event), subscription, at)
-    except BadShapeError as error:
+    except CannotRender as error:
         return _nothing(subscription, str(error))
-    except KeyError:  # written by a newer version
-        return _nothing(subscription, f"format {subscription.format!r} is not known here")
+    except (ValueError, LookupError, TypeError):  # a hand or a bad disk has cut its body
+        return _nothing(subscription, "the event's body cannot be read")
     return Rendered(
         method=request.method,
         url=request.url,

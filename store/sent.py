@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Connection, select
 
@@ -30,6 +32,15 @@ class StoredEvent:
     subject: str
     created_at: datetime
     body: bytes
+
+    @property
+    def data(self) -> Mapping[str, Any]:
+        """The body's data; nothing when a hand or a bad disk has cut it."""
+        try:
+            found = json.loads(self.body)["data"]
+        except (ValueError, LookupError, TypeError):
+            return {}
+        return found if isinstance(found, dict) else {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +132,7 @@ def _push_behind(connection: Connection, event: StoredEvent) -> Push | None:
 
 def _push_confirmed(connection: Connection, event: StoredEvent) -> Push | None:
     """The unsigned push that waited for the provider's word, and with it became the event."""
-    if json.loads(event.body)["data"].get("source") != Source.PUSH:
+    if event.data.get("source") != Source.PUSH:
         return None
     row = connection.execute(
         select(*_PUSH)

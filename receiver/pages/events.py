@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
@@ -101,7 +100,7 @@ class EventPages:
             "event.html",
             story=story,
             event=event,
-            data=json.loads(event.body)["data"],
+            data=event.data,
             body=body_of(event.body),
             raw=body_of(story.push.raw) if story.push else None,
             origin=_origin(story),
@@ -132,5 +131,5 @@ def _origin(story: EventStory) -> str:
     """Which sentence tells where the event comes from."""
     if story.push is not None:
         return "confirmed" if story.push.verdict == "held" else "push"
-    source = json.loads(story.event.body)["data"].get("source")
+    source = story.event.data.get("source")
     return source if source in ("poll", "api") else "lost" if source == "push" else "own"

@@ -199,6 +199,18 @@ async def test_every_page_is_there_in_chinese(small: Taskbell, path: str) -> Non
     assert '<html lang="zh-Hans"' in html
 
 
+async def test_an_event_that_was_cut_is_shown_as_it_is(small: Taskbell) -> None:
+    await small.subscribe()
+    await small.push(minimax("1"))
+    event = await newest(small)
+    await small.write(events.update().values(body=b'{"id":"evt_'))
+    (owed,) = await small.rows(deliveries)
+    person = await signed_in(small)
+
+    assert "{&#34;id&#34;:&#34;evt_" in await person.see(f"/events/{event['id']}")
+    assert "The request cannot be shown" not in await person.see(f"/deliveries/{owed.id}")
+
+
 async def test_what_is_not_there_is_a_page_too(small: Taskbell) -> None:
     person = await signed_in(small)
 
