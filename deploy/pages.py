@@ -36,9 +36,9 @@ def make_frame(service: Service, authority: Authority, endpoints: Sequence[Endpo
 def page_routes(service: Service, frame: Frame) -> list[Route]:
     pages = [
         *LivePage(service.feed).pages(),
-        *TaskPages(service.store, providers()).pages(),
         *EventPages(service.store, providers(), service.settings.public_url).pages(),
         *DeliveryPages(service.store, render).pages(),
+        *TaskPages(service.store, providers()).pages(),
         *LoginPages(frame, service.once_links).pages(),
     ]
     return [static_route(), *map(frame.route, pages)]
