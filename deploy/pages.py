@@ -6,10 +6,13 @@ from collections.abc import Sequence
 
 from starlette.routing import Route
 
+from deploy.rendering import render
 from deploy.service import Service
 from receiver.auth import Authority
 from receiver.endpoint import Endpoint
 from receiver.pages.assets import static_route
+from receiver.pages.deliveries import DeliveryPages
+from receiver.pages.events import EventPages
 from receiver.pages.frame import Frame
 from receiver.pages.live import LivePage
 from receiver.pages.login import LoginPages
@@ -33,6 +36,8 @@ def make_frame(service: Service, authority: Authority, endpoints: Sequence[Endpo
 def page_routes(service: Service, frame: Frame) -> list[Route]:
     pages = [
         *LivePage(service.feed).pages(),
+        *EventPages(service.store, providers(), service.settings.public_url).pages(),
+        *DeliveryPages(service.store, render).pages(),
         *TaskPages(service.store, providers()).pages(),
         *LoginPages(frame, service.once_links).pages(),
     ]

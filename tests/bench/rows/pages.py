@@ -45,7 +45,7 @@ class Pages:
 
 def _pages(crowd: Crowd) -> Mapping[str, str]:
     """Each screen as it opens, and what is hardest to answer on it."""
-    task = crowd.scene.tasks["failed"]
+    task, one = crowd.scene.tasks["failed"], crowd.scene.subscriptions["crm"]
     return {
         "tasks": "/",
         "tasks, failed": "/?status=failed",
@@ -53,6 +53,12 @@ def _pages(crowd: Crowd) -> Mapping[str, str]:
         "tasks, model that is nowhere": "/?model=nowhere",
         "tasks, the oldest": f"/?after=task_{'0' * 26}",
         "a task": f"/tasks/{task}",
+        "events": "/events",
+        "events, provider that is nowhere": "/events?provider=nowhere",
+        "deliveries": "/deliveries",
+        "deliveries, dead": "/deliveries?status=dead",
+        "deliveries, dead to one": f"/deliveries?status=dead&subscription={one}",
+        "dead deliveries, counted": f"/deliveries/replay?subscription={one}",
     }
 
 

@@ -1,0 +1,59 @@
+"""Why an attempt failed, as a key of the catalogues: what it means, and what to do about it."""
+
+from __future__ import annotations
+
+import re
+
+from receiver.pages.words import Words
+
+_KINDS = (
+    ("timeout", r"timed out|connection timed out"),
+    ("refused", r"connection refused"),
+    ("unreachable", r"no route to host|network is unreachable|host is (?:down|unreachable)"),
+    ("dropped", r"connection (?:reset|closed)"),
+    ("certificate", r"TLS: certificate"),
+    ("tls", r"TLS:"),
+    ("not_http", r"the answer is not valid HTTP"),
+    ("blocked", r"address refused"),
+    ("no_host", r"no such host|the name servers|looking up"),
+    ("shape", r"the shape "),
+    ("format", r"format '"),
+    ("parked", r"parked:"),
+    ("gone", r"410 Gone"),
+)
+_PATTERNS = tuple((kind, re.compile(pattern)) for kind, pattern in _KINDS)
+_STATUS = {
+    401: "denied",
+    403: "denied",
+    404: "not_found",
+    405: "method",
+    410: "gone",
+    413: "too_large",
+    429: "too_many",
+}
+_ANSWERED = re.compile(r"answered (\w{1,60})(?:: (\w{1,60})?)?")
+_FAMILIES = {"lark": "feishu"}
+
+
+def explanation(words: Words, error: str | None, status: int | None, format_name: str) -> str:
+    """In the words of a language; "" when there is nothing to add to the error itself."""
+    said = _ANSWERED.match(error or "")
+    for code in said.groups() if said else ():
+        family = _FAMILIES.get(format_name, format_name)
+        known = words.or_else(f"service.{family}.{code}", "") if code else ""
+        if known:
+            return known
+    return words.or_else(f"reason.{_kind(error or '', status)}", "")
+
+
+def _kind(error: str, status: int | None) -> str:
+    for kind, pattern in _PATTERNS:
+        if pattern.match(error):
+            return kind
+    if status is None:
+        return ""
+    if status in _STATUS:
+        return _STATUS[status]
+    if 200 <= status < 300:
+        return "not_taken" if error else ""
+    return {3: "redirect", 4: "client_error", 5: "server_error"}.get(status // 100, "")
