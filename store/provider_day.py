@@ -1,0 +1,191 @@
+"""How a provider's last day went: pushes taken, endings missed, what is open, how long models take.
+
+No index serves a day of one provider: a bounded stretch of the newest rows is read, and whether it
+reaches back a whole day is told.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Column, Connection, Integer, Select, Table, case, cast, func, select
+
+from store.durations import Durations, Model, known_durations
+from store.ids import first_id
+from store.tables import receipts, tasks, word
+
+STRETCH = 20_000
+"""Rows of a kind that are read, the newest ones; of open tasks, the oldest ones."""
+
+MODELS = 12
+"""Models of a provider that are told, those heard of most."""
+
+_DAY = timedelta(hours=24)
+
+
+@dataclass(frozen=True, slots=True)
+class Taking:
+    """How long tasks of a model take, in seconds, and how many endings that was learned from."""
+
+    model: Model
+    median: float
+    p90: float
+    endings: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """began: tasks that became known. by_push, by_poll: how many of those ended so.
+
+    rescued: of by_poll, those whose push was expected and never came.
+    """
+
+    began: int = 0
+    by_push: int = 0
+    by_poll: int = 0
+    rescued: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """Tasks that have not ended, and the oldest of them."""
+
+    count: int = 0
+    oldest: datetime | None = None
+    oldest_id: str | None = None
+
+    def joined(self, other: Open) -> Open:
+        """Both together."""
+        oldest = min((self, other), key=lambda each: each.oldest_id or "~")
+        return Open(self.count + other.count, oldest.oldest, oldest.oldest_id)
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderDay:
+    """verdicts: how often pushes were taken with each. takings: the models heard of most first."""
+
+    verdicts: Counter[str]
+    ends: Ends
+    open: Open
+    takings: tuple[Taking, ...]
+
+    @property
+    def pushes(self) -> int:
+        return self.verdicts.total()
+
+
+@dataclass(frozen=True, slots=True)
+class Days:
+    """of: by provider. pushes_since, tasks_since: how far back what was counted reaches.
+
+    open_cut: more tasks are open than were counted.
+    """
+
+    of: Mapping[str, ProviderDay]
+    pushes_since: datetime
+    tasks_since: datetime
+    open_cut: bool
+
+
+def read_days(connection: Connection, providers: Iterable[str], now: datetime) -> Days:
+    """The last day of each provider."""
+    since = now - _DAY
+    verdicts, pushes_since = _verdicts(connection, since)
+    ends, tasks_since = _ends(connection, since)
+    opened, open_cut = _open(connection)
+    takings = _takings(known_durations(connection))
+    of = {
+        name: ProviderDay(
+            verdicts.get(name, Counter()),
+            ends.get(name, Ends()),
+            opened.get(name, Open()),
+            tuple(takings.get(name, ())[:MODELS]),
+        )
+        for name in providers
+    }
+    return Days(of, pushes_since, tasks_since, open_cut)
+
+
+def _verdicts(connection: Connection, since: datetime) -> tuple[dict[str, Counter[str]], datetime]:
+    found, reaches = _newest(connection, receipts, receipts.c.received_at, since)
+    recent = found.add_columns(receipts.c.provider, receipts.c.verdict).subquery()
+    counts = select(recent.c.provider, recent.c.verdict, func.count())
+    verdicts: dict[str, Counter[str]] = {}
+    for provider, verdict, count in connection.execute(
+        counts.group_by(recent.c.provider, recent.c.verdict)
+    ):
+        verdicts.setdefault(provider, Counter())[verdict] = count
+    return verdicts, reaches
+
+
+def _ends(connection: Connection, since: datetime) -> tuple[dict[str, Ends], datetime]:
+    found, reaches = _newest(connection, tasks, tasks.c.created_at, since)
+    recent = (
+        found.add_columns(
+            *(tasks.c.provider, tasks.c.source, tasks.c.finished_at, tasks.c.rescued_by_poll)
+        )
+        .where(tasks.c.version > 0)
+        .subquery()
+    )
+    ended = recent.c.finished_at.is_not(None)
+    by_push, by_poll = (
+        func.sum(case((ended & (recent.c.source == way), 1), else_=0)) for way in ("push", "poll")
+    )
+    rescued = func.sum(cast(recent.c.rescued_by_poll, Integer))
+    counts = select(recent.c.provider, func.count(), by_push, by_poll, rescued)
+    rows = connection.execute(counts.group_by(recent.c.provider))
+    return {provider: Ends(*counted) for provider, *counted in rows}, reaches
+
+
+def _newest(
+    connection: Connection, table: Table, at: Column[Any], since: datetime
+) -> tuple[Select[Any], datetime]:
+    """What selects the newest rows of a day, and how far back it reaches. Ids sort by their time."""
+    ids = table.c.id
+    first = first_id(_PREFIXES[table.name], since)
+    last = select(at).where(ids >= first).order_by(ids.desc()).limit(1).offset(STRETCH)
+    cut = connection.execute(last).scalar()
+    query = select(ids).where(ids >= first).order_by(ids.desc()).limit(STRETCH)
+    return query, cut or since
+
+
+def _open(connection: Connection) -> tuple[dict[str, Open], bool]:
+    opened: dict[str, Open] = {}
+    cut = False
+    for status in ("queued", "processing"):
+        rows = connection.execute(_oldest(status)).all()
+        cut = cut or sum(row[1] for row in rows) == STRETCH
+        for provider, *counted in rows:
+            opened[provider] = opened.get(provider, Open()).joined(Open(*counted))
+    return opened, cut
+
+
+def _oldest(status: str) -> Select[Any]:
+    oldest = (
+        select(tasks.c.id, tasks.c.provider, tasks.c.created_at)
+        .where(tasks.c.status == word(status), tasks.c.version > 0)
+        .order_by(tasks.c.id)
+        .limit(STRETCH)
+        .subquery()
+    )
+    first = (func.min(oldest.c.created_at), func.min(oldest.c.id))
+    return select(oldest.c.provider, func.count(), *first).group_by(oldest.c.provider)
+
+
+def _takings(known: Mapping[Model, Durations]) -> dict[str, list[Taking]]:
+    takings: dict[str, list[Taking]] = {}
+    for model, learned in known.items():
+        median, p90 = learned.quantile(0.5), learned.quantile(0.9)
+        if median is not None and p90 is not None:
+            taking = Taking(model, median, p90, learned.total)
+            takings.setdefault(model.provider, []).append(taking)
+    for each in takings.values():
+        each.sort(key=lambda taking: (-taking.endings, taking.model))
+    return takings
+
+
+_PREFIXES = {"tasks": "task", "receipts": "rcp"}
