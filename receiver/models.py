@@ -16,6 +16,7 @@ from pydantic import (
     StringConstraints,
     WithJsonSchema,
 )
+from pydantic.json_schema import SkipJsonSchema
 
 from receiver.body import dump_json
 from store.conditions import parse
@@ -418,12 +419,16 @@ class ListQuery(Query):
 
 
 class TrialView(BaseModel):
-    """What a test delivery came to. Of the answer only the status is told, never the body."""
+    """What a test delivery came to. Of the answer only the status is told, never the body.
+
+    answer: that body's beginning, for the page that admins see; it is in no JSON.
+    """
 
     delivered: bool
     status_code: int | None
     reason: str | None
     duration_ms: int
+    answer: SkipJsonSchema[str | None] = Field(default=None, exclude=True)
 
 
 DeliveryStatus = Literal["pending", "in_flight", "delivered", "dead", "canceled"]

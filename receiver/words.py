@@ -17,6 +17,10 @@ class UnknownWords:
     def __init__(self) -> None:
         self._met: set[tuple[str, str]] = set()
 
+    def of(self, provider: Provider) -> list[str]:
+        """Those that a provider used, in the order of the alphabet."""
+        return sorted(word for name, word in self._met if name == provider.name)
+
     def note(self, provider: Provider, word: str) -> None:
         """Log a word the first time it is met."""
         plain = word.strip().casefold()[:64]
