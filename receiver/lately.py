@@ -12,7 +12,7 @@ from receiver.watch import Watch
 from store.clock import Clock
 from store.events import Status
 
-CHALLENGE_LIMIT = 3.0
+CHALLENGE_LIMIT = 3
 """Seconds that MiniMax gives the answer to a challenge (platform.minimaxi.com, callback, 2026-11-20)."""
 
 _REMEMBERED = 200  # challenges
@@ -29,7 +29,7 @@ class Seen:
     """
 
     challenges: int = 0
-    slowest: float | None = None
+    slowest: float = 0.0
     too_late: int = 0
     refused: Counter[str] = field(default_factory=Counter)
     answers: Counter[str] = field(default_factory=Counter)
@@ -39,13 +39,13 @@ class Seen:
     _recent: deque[float] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
 
     @property
-    def usual_challenge(self) -> float | None:
-        """The median of the last ones, in seconds."""
-        return median(self._recent) if self._recent else None
+    def usual_challenge(self) -> float:
+        """The median of the last ones, in seconds; 0.0 when there was none."""
+        return median(self._recent or (0.0,))
 
     def challenged(self, seconds: float) -> None:
         self.challenges += 1
-        self.slowest = max(seconds, self.slowest or 0.0)
+        self.slowest = max(seconds, self.slowest)
         self.too_late += seconds > CHALLENGE_LIMIT
         self._recent.append(seconds)
 

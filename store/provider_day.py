@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy import Column, Connection, Integer, Select, Table, case, cast, func, select
 
 from store.durations import Durations, Model, known_durations
+from store.events import Verdict
 from store.ids import first_id
 from store.tables import receipts, tasks, word
 
@@ -66,9 +67,13 @@ class Open:
 
 @dataclass(frozen=True, slots=True)
 class ProviderDay:
-    """verdicts: how often pushes were taken with each. takings: the models heard of most first."""
+    """verdicts: how often pushes were taken with each. takings: the models heard of most first.
+
+    challenges: how often an address was tried out.
+    """
 
     verdicts: Counter[str]
+    challenges: int
     ends: Ends
     open: Open
     takings: tuple[Taking, ...]
@@ -100,7 +105,8 @@ def read_days(connection: Connection, providers: Iterable[str], now: datetime) -
     takings = _takings(known_durations(connection))
     of = {
         name: ProviderDay(
-            verdicts.get(name, Counter()),
+            (kept := verdicts.get(name, Counter())),
+            kept.pop(Verdict.CHALLENGE, 0),
             ends.get(name, Ends()),
             opened.get(name, Open()),
             tuple(takings.get(name, ())[:MODELS]),
