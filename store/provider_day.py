@@ -19,7 +19,7 @@ from store.events import Verdict
 from store.ids import first_id
 from store.tables import receipts, tasks, word
 
-STRETCH = 20_000
+STRETCH = 10_000
 """Rows of a kind that are read, the newest ones; of open tasks, the oldest ones."""
 
 MODELS = 12
@@ -109,7 +109,7 @@ def read_days(connection: Connection, providers: Iterable[str], now: datetime) -
             kept.pop(Verdict.CHALLENGE, 0),
             ends.get(name, Ends()),
             opened.get(name, Open()),
-            tuple(takings.get(name, ())[:MODELS]),
+            takings.get(name, ()),
         )
         for name in providers
     }
@@ -153,10 +153,10 @@ def _newest(
     """What selects the newest rows of a day, and how far back it reaches. Ids sort by their time."""
     ids = table.c.id
     first = first_id(_PREFIXES[table.name], since)
-    last = select(at).where(ids >= first).order_by(ids.desc()).limit(1).offset(STRETCH)
-    cut = connection.execute(last).scalar()
-    query = select(ids).where(ids >= first).order_by(ids.desc()).limit(STRETCH)
-    return query, cut or since
+    newest = select(ids).where(ids >= first).order_by(ids.desc())
+    cut = connection.execute(newest.with_only_columns(at).limit(1).offset(STRETCH)).scalar()
+    # a clock that stepped back leaves ids that are ahead of their times
+    return newest.where(at >= since).limit(STRETCH), cut or since
 
 
 def _open(connection: Connection) -> tuple[dict[str, Open], bool]:
@@ -182,16 +182,20 @@ def _oldest(status: str) -> Select[Any]:
     return select(oldest.c.provider, func.count(), *first).group_by(oldest.c.provider)
 
 
-def _takings(known: Mapping[Model, Durations]) -> dict[str, list[Taking]]:
-    takings: dict[str, list[Taking]] = {}
-    for model, learned in known.items():
-        median, p90 = learned.quantile(0.5), learned.quantile(0.9)
-        if median is not None and p90 is not None:
-            taking = Taking(model, median, p90, learned.total)
-            takings.setdefault(model.provider, []).append(taking)
-    for each in takings.values():
-        each.sort(key=lambda taking: (-taking.endings, taking.model))
-    return takings
+def _takings(known: Mapping[Model, Durations]) -> dict[str, tuple[Taking, ...]]:
+    most_first = sorted(known, key=lambda model: (-known[model].total, model))
+    by_provider: dict[str, list[Model]] = {}
+    for model in most_first:
+        by_provider.setdefault(model.provider, []).append(model)
+    return {
+        name: tuple(_taking(model, known[model]) for model in models[:MODELS])
+        for name, models in by_provider.items()
+    }
+
+
+def _taking(model: Model, learned: Durations) -> Taking:
+    median, p90 = learned.quantile(0.5) or 0.0, learned.quantile(0.9) or 0.0
+    return Taking(model, median, p90, learned.total)
 
 
 _PREFIXES = {"tasks": "task", "receipts": "rcp"}
