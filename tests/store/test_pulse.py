@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -181,7 +182,10 @@ class TestList:
     def test_every_state_is_found_and_only_it(self, store: Store, clock: ManualClock) -> None:
         subscribe(store, "https://active.example/")
         subscribe(store, "https://paused.example/", active=False)
-        states = {"failing": {"failing_since": clock()}, "disabled": {"disabled_reason": "410"}}
+        states: dict[str, dict[str, Any]] = {
+            "failing": {"failing_since": clock()},
+            "disabled": {"disabled_reason": "410"},
+        }
         for name, values in states.items():
             known = subscribe(store, f"https://{name}.example/")
             store.write_now(edit, Edit(known.id, values))
