@@ -6,11 +6,11 @@ the buckets of time are a quarter apart. So a day of a busy subscription is a fe
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from math import ceil, log
 from typing import Any
 
 from sqlalchemy import Connection, Insert, Select, delete, func, select
@@ -23,8 +23,9 @@ from store.writer import Tx
 HOURS = 24
 """Hours that are looked at, the present one included."""
 
-_GROWTH = 1.25
-_LAST_BUCKET = 60  # from 522 s on; an attempt may take 300 s
+EDGES = (0.0, *(0.001 * 1.25**step for step in range(58)))
+"""Seconds, up to 335: an attempt may take 300. The buckets lie between these."""
+
 _HOUR = timedelta(hours=1)
 _KEPT = timedelta(hours=2 * HOURS)  # hosts' clocks differ, and nobody needs to hurry
 
@@ -117,27 +118,25 @@ def forget_hour(tx: Tx) -> None:
 
 
 def bucket_of(duration: timedelta) -> int:
-    """0 is up to 1 ms; each one after it goes a quarter further.
+    """The bucket of a time, from 1 for up to a millisecond; the last one takes what is longer, too.
 
     >>> bucket_of(timedelta(microseconds=3)), bucket_of(timedelta(milliseconds=100))
-    (0, 21)
+    (1, 22)
     """
-    milliseconds = duration / timedelta(milliseconds=1)
-    return 0 if milliseconds <= 1 else min(ceil(log(milliseconds, _GROWTH)), _LAST_BUCKET)
+    return min(bisect_left(EDGES, duration.total_seconds()) or 1, len(EDGES) - 1)
 
 
 def quantile(counts: Counter[int], share: float) -> float | None:
     """The seconds within which so large a share of them lies; None when there is none.
 
-    >>> quantile(Counter({21: 10}), 0.5)
+    >>> quantile(Counter({22: 10}), 0.5)
     0.098
     """
     left = share * counts.total()
     for bucket, count in sorted(counts.items()):
         if count >= left:
-            end = _GROWTH**bucket
-            start = end / _GROWTH if bucket else 0.0
-            return round((start + (end - start) * left / count) / 1000, 3)
+            start, end = EDGES[bucket - 1 : bucket + 1]
+            return round(start + (end - start) * left / count, 3)
         left -= count
     return None
 
