@@ -5,8 +5,7 @@ from __future__ import annotations
 from deploy.sample import sample_event
 from deploy.service import Service
 from dispatch.preview import preview
-from dispatch.shape import BadShapeError
-from dispatch.sink import Event
+from dispatch.sink import CannotRender, Event
 from receiver.pages.subscriptions import Preview
 from store.matching import Subscription
 from store.newest import Recent, newest_wanted
@@ -19,7 +18,7 @@ async def preview_of(service: Service, subscription: Subscription) -> Preview:
     event_id = recent.id if recent else None
     try:
         request = preview(event, subscription, service.clock())
-    except BadShapeError as error:
+    except CannotRender as error:
         return Preview(event_id, event.type, "", {}, b"", str(error))
     except KeyError:  # written by a newer version
         unknown = f"format {subscription.format!r} is not known here"

@@ -6,7 +6,8 @@ import base64
 from dataclasses import replace
 from datetime import datetime
 
-from dispatch.sink import Event, Request, Target, sinks
+from dispatch.sink import CannotRender, Event, Request, Target, sinks
+from dispatch.sinks.apprise import Apprise
 from store.matching import Subscription
 
 HIDDEN = "•••"
@@ -17,10 +18,13 @@ _SIGNATURE = "webhook-signature"
 def preview(event: Event, subscription: Subscription, now: datetime) -> Request:
     """The request, with its URL as it is shown, and what would be secret hidden.
 
-    What a service has signed in the body is signed with no secret of its. Raises BadShapeError when
-    the subscription's shape makes nothing of the event, KeyError for a format of a later version.
+    What a service has signed in the body is signed with no secret of its. Raises CannotRender when
+    there is nothing to show, KeyError for a format of a later version.
     """
-    request = sinks()[subscription.format].render(event, _target(subscription), now)
+    sink = sinks()[subscription.format]
+    if isinstance(sink, Apprise):
+        raise CannotRender("apprise makes its messages from the whole URL, which is a secret")
+    request = sink.render(event, _target(subscription), now)
     headers = dict(request.headers)
     if _SIGNATURE in headers:
         headers[_SIGNATURE] = f"v1,{HIDDEN}"

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from dispatch.preview import HIDDEN, preview
-from dispatch.shape import BadShapeError
-from dispatch.sink import Request, Target, sinks
+from dispatch.sink import CannotRender, Request, Target, sinks
 from store.events import Interest
 from store.matching import Subscription
 from tests.conftest import START
@@ -44,7 +43,7 @@ def shown(**values: Any) -> Request:
     return preview(about(), replace(PLAIN, **values), AT)
 
 
-@pytest.mark.parametrize("name", sorted(sinks()))
+@pytest.mark.parametrize("name", sorted(sinks().keys() - {"apprise"}))
 def test_every_format_is_shown_as_it_is_sent_and_without_a_secret(name: str) -> None:
     target = Target("sub_1", PLAIN.url, ("whsec_" + "A" * 43 + "=",), {})
     sent = sinks()[name].render(about(), target, AT)
@@ -59,6 +58,11 @@ def test_every_format_is_shown_as_it_is_sent_and_without_a_secret(name: str) -> 
     assert "locked" not in repr(request)
 
 
+def test_what_only_a_secret_url_makes_is_not_shown() -> None:
+    with pytest.raises(CannotRender, match="which is a secret"):
+        shown(format="apprise")
+
+
 def test_a_signature_is_hidden() -> None:
     assert shown().headers["webhook-signature"] == f"v1,{HIDDEN}"
 
@@ -70,5 +74,5 @@ def test_a_shape_is_applied() -> None:
 
 
 def test_a_shape_that_makes_nothing_says_so() -> None:
-    with pytest.raises(BadShapeError, match="makes nothing"):
+    with pytest.raises(CannotRender, match="makes nothing"):
         shown(shape="data.nothing")
