@@ -419,15 +419,13 @@ class ListQuery(Query):
 
 
 class TrialView(BaseModel):
-    """What a test delivery came to. Of the answer only the status is told, never the body.
-
-    answer: that body's beginning, for the page that admins see; it is in no JSON.
-    """
+    """What a test delivery came to. Of the answer only the status is told, never the body."""
 
     delivered: bool
     status_code: int | None
     reason: str | None
     duration_ms: int
+    # the body's beginning, for the page that only admins see: it is in no JSON
     answer: SkipJsonSchema[str | None] = Field(default=None, exclude=True)
 
 
