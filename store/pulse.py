@@ -23,8 +23,11 @@ from store.writer import Tx
 HOURS = 24
 """Hours that are looked at, the present one included."""
 
-EDGES = (0.0, *(0.001 * 1.25**step for step in range(58)))
-"""Seconds, up to 335: an attempt may take 300. The buckets lie between these."""
+EDGES = (0.0, *(15.5 * 1.25**step for step in range(-43, 15)))
+"""Seconds, from 1 ms to 352: an attempt may take 300. The buckets lie between these.
+
+One ends just behind the 15 seconds at which attempts are given up, unless another limit is set.
+"""
 
 _HOUR = timedelta(hours=1)
 _KEPT = timedelta(hours=2 * HOURS)  # hosts' clocks differ, and nobody needs to hurry
@@ -130,7 +133,7 @@ def quantile(counts: Counter[int], share: float) -> float | None:
     """The seconds within which so large a share of them lies; None when there is none.
 
     >>> quantile(Counter({22: 10}), 0.5)
-    0.098
+    0.103
     """
     left = share * counts.total()
     for bucket, count in sorted(counts.items()):
