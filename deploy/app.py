@@ -20,9 +20,10 @@ from deploy.headers import SECURITY_HEADERS, SecurityHeaders
 from deploy.hosts import KnownHosts
 from deploy.pages import make_frame, page_routes
 from deploy.rules import SubscriptionRules
+from deploy.sample import sample_event
 from deploy.service import Service, confirms, timeout_of
 from deploy.settings import Settings
-from dispatch.sink import Event, Result
+from dispatch.sink import Result
 from receiver.api.audit import AuditApi
 from receiver.api.callback_urls import CallbackUrlApi
 from receiver.api.deliveries import DeliveryApi
@@ -48,11 +49,10 @@ from receiver.problems import Problem, problem_response
 from receiver.provider import providers
 from receiver.revoked import RevokedTokens
 from receiver.tokens import CallbackTokens
-from store.clock import Clock
-from store.events import Change, Kind, Output, Source, Status, Task
-from store.ids import new_id
 from store.matching import Subscription
-from store.outbox import task_event_row
+from store.text import clean
+
+_ANSWER_SHOWN = 2_048
 
 
 def make_app(service: Service) -> Starlette:
@@ -155,7 +155,7 @@ def _callback_door(service: Service, revoked: RevokedTokens) -> CallbackDoor:
         words=service.words,
         timeout=partial(timeout_of, settings),
         clock=service.clock,
-        watch=service.metrics,
+        watch=service.lately,
     )
 
 
@@ -170,32 +170,12 @@ async def _try_out(service: Service, subscription: Subscription) -> Trial:
         status_code=sent.answer.status if sent.answer else None,
         reason=sent.outcome.reason or None,
         duration=sent.duration,
+        answer=_shown(sent.answer.body) if sent.answer else None,
     )
 
 
-def sample_event(clock: Clock) -> Event:
-    """A task.succeeded about a task that is in no table; its metadata says that it is a test."""
-    now = clock()
-    task = Task(
-        id=new_id("task", now),
-        provider="minimax",
-        provider_task_id="0",
-        created_at=now,
-        updated_at=now,
-        deadline_at=now,
-        kind=Kind.VIDEO,
-        model="MiniMax-Hailuo-2.3",
-        status=Status.SUCCEEDED,
-        provider_status="Success",
-        progress=1.0,
-        outputs=(Output(url="https://example.com/video.mp4", kind=Kind.VIDEO),),
-        metadata={"taskbell_test": True},
-        version=1,
-        finished_at=now,
-        source=Source.API,
-    )
-    row = task_event_row(Change(task, Status.PROCESSING, "task.succeeded"), task, now)
-    return Event(row["id"], row["type"], "/taskbell/minimax", task.id, now, row["body"])
+def _shown(body: bytes) -> str:
+    return clean(body[:_ANSWER_SHOWN].decode("utf-8", "replace"))
 
 
 def _documents(endpoints: list[Endpoint]) -> list[Route]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+from urllib.parse import urlsplit
 
 from starlette.routing import Route
 
-from deploy.rendering import render
-from deploy.service import Service
+from deploy.rendering import preview_of, render
+from deploy.service import Service, confirms
+from dispatch.sink import sinks
 from receiver.auth import Authority
 from receiver.endpoint import Endpoint
 from receiver.pages.assets import static_route
@@ -16,7 +19,9 @@ from receiver.pages.events import EventPages
 from receiver.pages.frame import Frame
 from receiver.pages.live import LivePage
 from receiver.pages.login import LoginPages
+from receiver.pages.providers import ProviderPages, Setup
 from receiver.pages.session import Sessions
+from receiver.pages.subscriptions import SubscriptionPages
 from receiver.pages.tasks import TaskPages
 from receiver.provider import providers
 
@@ -39,6 +44,36 @@ def page_routes(service: Service, frame: Frame) -> list[Route]:
         *EventPages(service.store, providers(), service.settings.public_url).pages(),
         *DeliveryPages(service.store, render).pages(),
         *TaskPages(service.store, providers()).pages(),
+        *_subscription_pages(service).pages(),
+        *_provider_pages(service).pages(),
         *LoginPages(frame, service.once_links).pages(),
     ]
     return [static_route(), *map(frame.route, pages)]
+
+
+def _subscription_pages(service: Service) -> SubscriptionPages:
+    return SubscriptionPages(
+        service.store,
+        formats={name: s.service.title if s.service else name for name, s in sinks().items()},
+        signing=[name for name, sink in sinks().items() if sink.service is None],
+        preview=partial(preview_of, service),
+    )
+
+
+def _provider_pages(service: Service) -> ProviderPages:
+    setups = []
+    for name, provider in providers().items():
+        chosen = service.settings.providers[name]
+        setups.append(
+            Setup(
+                provider=provider,
+                host=str(urlsplit(chosen.base_url).hostname),
+                key=bool(chosen.api_key),
+                confirm=chosen.confirm,
+                confirms=confirms(chosen, provider),
+                requests_per_second=chosen.requests_per_second,
+                concurrency=chosen.concurrency,
+            )
+        )
+    polls = "poll" in service.settings.roles
+    return ProviderPages(service.store, setups, service.lately, service.words, polls)

@@ -31,6 +31,7 @@ from receiver.asking import HttpAsker
 from receiver.budget import Health, RateLimiter
 from receiver.feed import MOST as MOST_FOLLOWERS
 from receiver.feed import Feed
+from receiver.lately import Lately
 from receiver.pages.once import OnceLinks
 from receiver.poller import Line, Poller
 from receiver.provider import Provider, providers
@@ -81,6 +82,7 @@ class Service:
     words: UnknownWords
     feed: Feed
     metrics: Metrics
+    lately: Lately
     askers: dict[str, HttpAsker]
     once_links: OnceLinks
     loops: list[Loop] = field(default_factory=list)
@@ -182,6 +184,7 @@ def make_service(
         words=words,
         feed=feed,
         metrics=metrics,
+        lately=Lately(metrics, providers(), clock),
         askers={
             name: _asker(chosen, clock, transport) for name, chosen in settings.providers.items()
         },
@@ -257,7 +260,7 @@ def _poller(
         clock=service.clock,
         owner=owner,
         jitter=jitter,
-        watch=service.metrics,
+        watch=service.lately,
     )
 
 

@@ -16,6 +16,7 @@ from pydantic import (
     StringConstraints,
     WithJsonSchema,
 )
+from pydantic.json_schema import SkipJsonSchema
 
 from receiver.body import dump_json
 from store.conditions import parse
@@ -424,6 +425,8 @@ class TrialView(BaseModel):
     status_code: int | None
     reason: str | None
     duration_ms: int
+    # the body's beginning, for the page that only admins see: it is in no JSON
+    answer: SkipJsonSchema[str | None] = Field(default=None, exclude=True)
 
 
 DeliveryStatus = Literal["pending", "in_flight", "delivered", "dead", "canceled"]

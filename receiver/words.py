@@ -20,6 +20,10 @@ class UnknownWords:
     def __len__(self) -> int:
         return len(self._met)
 
+    def of(self, provider: Provider) -> list[str]:
+        """Those that a provider used, in the order of the alphabet."""
+        return sorted(word for name, word in self._met if name == provider.name)
+
     def note(self, provider: Provider, word: str) -> None:
         """Log a word the first time it is met."""
         plain = word.strip().casefold()[:64]

@@ -16,6 +16,7 @@ from store.ids import new_id
 from store.matching import interested
 from store.outbox import DELIVERIES, delivery_row, event_row, insert_events
 from store.outlet import Delivery
+from store.pulse import Beat, count_attempts
 from store.subscriptions import disable
 from store.tables import attempts, deliveries, events, subscriptions, word
 from store.text import clean
@@ -63,6 +64,8 @@ def _finish(tx: Tx, items: Sequence[Finished]) -> list[None]:
     announce_dead(tx, [i.delivery.id for i in buried if i.delivery.id in held and not i.refused])
     _watch_health(tx, items)
     _pause(tx, items)
+    # last: two processes that deliver to one subscription wait for each other from here on
+    count_attempts(tx, [_beat(item) for item in items])
     behind = tx.outlet.behind if tx.outlet else None
     if behind is None or any(item.delivery.subscription.id in behind for item in items):
         # a place in flight is free, and the next of the same task may go
@@ -133,6 +136,11 @@ def _attempt_row(item: Finished) -> dict[str, Any]:
         "error": clean(attempt.error, 500) if attempt.error else None,
         "answer": clean(answer) if answer else None,
     }
+
+
+def _beat(item: Finished) -> Beat:
+    attempt = item.attempt
+    return Beat(item.delivery.subscription.id, attempt.started_at, attempt.duration, item.delivered)
 
 
 def _watch_health(tx: Tx, items: Sequence[Finished]) -> None:

@@ -12,6 +12,7 @@ from store.audit import forget_audit
 from store.callback_tokens import forget_ended
 from store.claims import waiting_subscriptions
 from store.matching import Subscription
+from store.pulse import forget_hour
 from store.tables import ENDED, attempts, deliveries, events, receipts, subscriptions, tasks, word
 from store.text import clean
 from store.writer import Operation, Tx
@@ -72,6 +73,7 @@ def _prune_one(tx: Tx, item: Prune) -> int:
     tx.connection.execute(tasks.delete().where(tasks.c.id.in_(task_ids)))
     tokens = forget_ended(tx, item.limit)
     audited = forget_audit(tx, item.keep, item.limit)
+    forget_hour(tx)
     return len(task_ids) + len(event_ids) + len(receipt_ids) + tokens + audited
 
 

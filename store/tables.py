@@ -263,6 +263,19 @@ class AttemptRow(Base, table=True):
     answer: str | None = Field(default=None, sa_type=Text)  # the first 2 KiB, cleaned
 
 
+class AttemptHourRow(Base, table=True):
+    """How many attempts of a subscription's took how long in an hour: store/pulse.py."""
+
+    __tablename__ = "attempt_hours"
+    __table_args__ = (Index("ix_attempt_hours_hour", "hour"),)
+
+    subscription_id: str = Field(primary_key=True, max_length=40)
+    hour: datetime = Field(sa_type=UtcTime, primary_key=True)  # its beginning
+    bucket: int = Field(primary_key=True)
+    delivered: int
+    failed: int
+
+
 class ReceiptRow(Base, table=True):
     __tablename__ = "receipts"
     __table_args__ = (
@@ -366,6 +379,7 @@ events = _table(EventRow)
 subscriptions = _table(SubscriptionRow)
 deliveries = _table(DeliveryRow)
 attempts = _table(AttemptRow)
+attempt_hours = _table(AttemptHourRow)
 receipts = _table(ReceiptRow)
 api_keys = _table(ApiKeyRow)
 counters = _table(CounterRow)

@@ -46,12 +46,13 @@ class Rules(DestinationRules, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What a test delivery came to."""
+    """What a test delivery came to. answer: the beginning of the body that came back."""
 
     delivered: bool
     status_code: int | None
     reason: str | None
     duration: timedelta
+    answer: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +201,7 @@ class SubscriptionApi:
                 status_code=trial.status_code,
                 reason=trial.reason,
                 duration_ms=int(trial.duration.total_seconds() * 1000),
+                answer=trial.answer,
             ),
         )
 

@@ -13,6 +13,14 @@ SCREENS: dict[str, Callable[[Scene], str]] = {
     "a task that failed": lambda scene: f"/tasks/{scene.tasks['failed']}",
     "a task with outputs": lambda scene: f"/tasks/{scene.tasks['many outputs']}",
     "a hostile task": lambda scene: f"/tasks/{scene.tasks['hostile']}",
+    "subscriptions": lambda _: "/subscriptions",
+    "a subscription that failed": lambda scene: f"/subscriptions/{scene.subscriptions['crm']}",
+    "a hostile subscription": lambda scene: f"/subscriptions/{scene.subscriptions['hostile']}",
+    "deleting a subscription": lambda scene: (
+        f"/subscriptions/{scene.subscriptions['slack']}/delete"
+    ),
+    "a new subscription": lambda _: "/subscriptions/new",
+    "providers": lambda _: "/providers",
 }
 """By what they are called in reports. Only for who signed in."""
 

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import pytest
 
-from deploy.app import sample_event
+from deploy.sample import sample_event
 from receiver.models import TaskView
 from store.clock import ManualClock
 from store.errors import StoreError

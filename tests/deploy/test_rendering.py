@@ -7,8 +7,8 @@ from functools import partial
 
 import pytest
 
-from deploy.app import sample_event
 from deploy.rendering import render
+from deploy.sample import sample_event
 from dispatch.sink import sinks
 from receiver.pages.sendable import Rendered
 from store.clock import ManualClock

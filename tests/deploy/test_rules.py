@@ -9,8 +9,8 @@ from functools import partial
 
 import pytest
 
-from deploy.app import sample_event
 from deploy.rules import SubscriptionRules
+from deploy.sample import sample_event
 from dispatch.guard import Guard, NoSuchHost, Resolve
 from dispatch.sink import sinks
 from store.clock import ManualClock

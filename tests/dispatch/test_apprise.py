@@ -17,8 +17,8 @@ import pytest
 import requests
 from starlette.responses import Response
 
-from deploy.app import sample_event
 from deploy.rules import SubscriptionRules
+from deploy.sample import sample_event
 from dispatch.client import Client
 from dispatch.guard import Guard
 from dispatch.sending import Sender, Sent

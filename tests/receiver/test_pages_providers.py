@@ -1,0 +1,107 @@
+"""The screen of providers."""
+
+from __future__ import annotations
+
+from bisect import bisect
+from collections.abc import AsyncIterator
+
+import pytest
+
+from receiver.pages.words import LANGUAGES
+from receiver.provider import providers
+from store.clock import ManualClock
+from store.durations import EDGES
+from store.tables import durations
+from tests.app import Taskbell, minimax, running
+from tests.pages import Browser, Document, signed_in
+
+KEY = "the-key-of-minimax-0123456789"
+
+
+@pytest.fixture
+async def taskbell(sqlite_url: str, clock: ManualClock) -> AsyncIterator[Taskbell]:
+    settings = {"MINIMAX_API_KEY": KEY, "MINIMAX_BASE_URL": "https://api.minimax.example/base"}
+    async with running(sqlite_url, clock, settings) as taskbell:
+        yield taskbell
+
+
+@pytest.fixture
+async def person(taskbell: Taskbell) -> Browser:
+    return await signed_in(taskbell)
+
+
+async def test_every_provider_is_there_also_before_anything_happened(
+    person: Browser,
+) -> None:
+    for language in LANGUAGES:
+        page = Document(await person.see(f"/providers?lang={language}"))
+        for provider in providers().values():
+            assert page.all("section", aria_labelledby=provider.name)
+            assert provider.title in page.text
+
+
+async def test_a_key_is_told_of_and_never_shown(taskbell: Taskbell, person: Browser) -> None:
+    before = await person.see("/providers")
+    taskbell.service.lately.asked("minimax", "processing")
+    accepted = await person.see("/providers")
+    taskbell.service.lately.asked("minimax", "key_refused")
+    refused = await person.see("/providers")
+
+    assert "API key set, not used yet" in before
+    assert "API key accepted" in accepted
+    assert "API key refused" in refused
+    assert KEY not in before + accepted + refused
+    assert "api.minimax.example" in before
+    assert "TASKBELL_ATLASCLOUD_API_KEY=…" in before
+    assert "TASKBELL_MINIMAX_API_KEY" not in before
+
+
+async def test_the_day_is_counted(sqlite_url: str, clock: ManualClock) -> None:
+    async with running(sqlite_url, clock) as taskbell:
+        await taskbell.push({"challenge": "abc"})
+        await taskbell.push(minimax("1", "Processing"))
+        await taskbell.push(minimax("1", "Processing"))
+        clock.advance(minutes=3)
+        await taskbell.push(minimax("2"))
+        person = await signed_in(taskbell)
+
+        page = Document(await person.see("/providers"))
+
+    assert "Pushes taken 3 2 × brought news 1 × said nothing new" in page.text
+    assert "Challenges answered 1 New tasks 2 Ended by push 1 Ended by poll 0" in page.text
+    assert "Open now 1 Oldest open 3 min ago" in page.text
+    assert "Challenges 1, usually" in page.text
+    assert "of 3 s allowed" in page.text
+
+
+async def test_what_a_provider_says_is_text(taskbell: Taskbell, person: Browser) -> None:
+    word = "<script>alert(1)</script>"
+    taskbell.service.words.note(providers()["minimax"], word)
+    taskbell.service.lately.asked("minimax", word)
+    await taskbell.track("1", model=word, expect_push=True)
+
+    page = await person.see("/providers")
+
+    assert "<script>alert" not in page
+    assert word in Document(page).text
+
+
+async def test_durations_are_drawn_and_told(
+    taskbell: Taskbell, person: Browser, clock: ManualClock
+) -> None:
+    counts = [0.0] * (len(EDGES) - 1)
+    counts[bisect(EDGES, 40) - 1] = 20.0
+    key = {"provider": "minimax", "model": "Hailuo", "kind": "video"}
+    await taskbell.write(durations.insert().values(**key, counts=counts, learned_at=clock()))
+
+    page = Document(await person.see("/providers"))
+
+    [drawing] = page.all("svg", class_="taking")
+    assert drawing.attributes["aria-label"] == "Median 38 s, nine of ten within 39 s"
+    assert "Hailuo Video" in page.text
+
+
+async def test_a_process_that_does_not_ask_says_who_does(person: Browser) -> None:
+    page = Document(await person.see("/providers"))
+
+    assert "Another process asks (TASKBELL_ROLES)." in page.text
