@@ -6,13 +6,14 @@ import asyncio
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Table, select, text
 
 from store import claims, subscriptions
-from store.events import Source, Status, Task, TaskUpdate
+from store.events import Interest, Source, Status, Task, TaskUpdate
 from store.matching import Subscription
 from store.records import Polled, Receipt, Recorded, Registration, Report, record
 from store.store import Store
@@ -23,6 +24,31 @@ TIMEOUT = timedelta(hours=2)
 REGISTRATION = Registration(timeout=TIMEOUT)
 ASK_IN = timedelta(minutes=1)
 LEASE = timedelta(seconds=30)
+
+
+def subscription_of(start: datetime, **values: Any) -> Subscription:
+    """One as the store reads it: a webhook that wants everything; values say what is else."""
+    plain = Subscription(
+        id="sub_1",
+        url="https://hook.example/…",
+        format="webhook",
+        interest=Interest(),
+        description=None,
+        header_names=(),
+        headers_locked=None,
+        secret_locked="locked",
+        old_secret_locked=None,
+        old_secret_until=None,
+        max_in_flight=None,
+        rate_per_second=None,
+        active=True,
+        disabled_reason=None,
+        failing_since=None,
+        created_at=start,
+        updated_at=start,
+        deleted_at=None,
+    )
+    return replace(plain, **values)
 
 
 def update(status: Status, **details: Any) -> TaskUpdate:

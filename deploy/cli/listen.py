@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deploy.cli import output
-from deploy.cli.completion import event_types, provider_names
 from deploy.cli.errors import UsageError
 from deploy.cli.frame import Surroundings, surroundings
-from deploy.cli.options import Json, seconds, words
+from deploy.cli.options import EventTypes, Json, OfProviders, seconds, words
 from deploy.settings import process_environment, webhook_secret
 
 if TYPE_CHECKING:
@@ -39,25 +38,11 @@ def listen(
             show_default=False,
         ),
     ] = None,
-    types: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--type",
-            help="task.succeeded, … Default: task.*. May be repeated.",
-            autocompletion=event_types,
-        ),
-    ] = None,
-    providers: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--provider",
-            help="Only of these. May be repeated.",
-            autocompletion=provider_names,
-        ),
-    ] = None,
+    types: EventTypes = None,
+    providers: OfProviders = None,
     tasks: Annotated[
         list[str] | None,
-        typer.Option("--task", metavar="TASK", help="Only of these. May be repeated."),
+        typer.Option("--task", metavar="TASK", help="Only of these. Several times or with commas."),
     ] = None,
     replay: Annotated[
         str | None, typer.Option(metavar="DURATION", help="Begin so far back: 90s, 10m, 2h, 7d.")

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from deploy.cli.completion import provider_names
+from deploy.cli.completion import event_types, provider_names
 from deploy.cli.errors import UsageError
 from store.events import rfc3339
 
@@ -48,6 +48,22 @@ Limit = Annotated[
 Meta = Annotated[
     list[str] | None,
     typer.Option("--meta", metavar="KEY=VALUE", help="Metadata. May be given several times."),
+]
+EventTypes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--type",
+        help="task.succeeded, task.*, … Several times or with commas. Default: task.*",
+        autocompletion=event_types,
+    ),
+]
+OfProviders = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--provider",
+        help="Only of these. Several times or with commas.",
+        autocompletion=provider_names,
+    ),
 ]
 ProviderName = Annotated[
     str,

@@ -8,13 +8,15 @@ from typing import Annotated, Any
 import typer
 
 from deploy.cli import output
-from deploy.cli.completion import event_types, formats, languages, provider_names
+from deploy.cli.completion import formats, languages
 from deploy.cli.frame import surroundings
 from deploy.cli.lists import show_list
 from deploy.cli.options import (
+    EventTypes,
     Json,
     Limit,
     Meta,
+    OfProviders,
     count,
     headers,
     json_object,
@@ -38,22 +40,8 @@ _SIGNED = (None, "webhook", "cloudevents")  # chats have no use for our signatur
 def subscribe(
     context: typer.Context,
     url: Annotated[str, typer.Argument(metavar="URL", help="Where the events go.")],
-    types: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--type",
-            help="task.succeeded, task.*, … Several times or with commas.",
-            autocompletion=event_types,
-        ),
-    ] = None,
-    providers: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--provider",
-            help="Only of these. Several times or with commas.",
-            autocompletion=provider_names,
-        ),
-    ] = None,
+    types: EventTypes = None,
+    providers: OfProviders = None,
     format_: Annotated[
         str | None,
         typer.Option(

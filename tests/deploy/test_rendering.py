@@ -12,30 +12,16 @@ from deploy.sample import sample_event
 from dispatch.sink import sinks
 from receiver.pages.sendable import Rendered
 from store.clock import ManualClock
-from store.events import Interest
 from store.matching import Subscription
 from store.sent import StoredEvent
 from tests.conftest import START
+from tests.making import subscription_of
 
-_HIDDEN = Subscription(
-    id="sub_1",
+_HIDDEN = subscription_of(
+    START,
     url="https://93.184.216.34/…",
-    format="webhook",
-    interest=Interest(),
-    description=None,
     header_names=("x-team",),
     headers_locked="locked",
-    secret_locked="locked",
-    old_secret_locked=None,
-    old_secret_until=None,
-    max_in_flight=None,
-    rate_per_second=None,
-    active=True,
-    disabled_reason=None,
-    failing_since=None,
-    created_at=START,
-    updated_at=START,
-    deleted_at=None,
     url_locked="locked",
     service_secret_locked="locked",
 )

@@ -25,12 +25,11 @@ from dispatch.sending import Sender, Sent
 from dispatch.sink import CannotRender, Event, Outcome, Result, Target
 from dispatch.sinks.apprise import SERVICES, SINK, UNVERIFIED, Apprise
 from store.clock import ManualClock
-from store.events import Interest
-from store.matching import Subscription
 from store.vault import Vault
 from tests.conftest import START
 from tests.dispatch.chat_events import AT, HOSTILE, about, dressed_in, failure
 from tests.dispatch.hook import Hook
+from tests.making import subscription_of
 
 VAULT = Vault(["k" * 32])
 LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"),)
@@ -223,25 +222,11 @@ async def hook(clock: ManualClock) -> AsyncIterator[Hook]:
 
 
 async def send(clock: ManualClock, url: str, *, guard: Guard | None = None) -> Sent:
-    subscription = Subscription(
-        id="sub_1",
+    subscription = subscription_of(
+        START,
         url="json://…",
         format="apprise",
-        interest=Interest(),
-        description=None,
-        header_names=(),
-        headers_locked=None,
         secret_locked=VAULT.lock("whsec_x"),
-        old_secret_locked=None,
-        old_secret_until=None,
-        max_in_flight=None,
-        rate_per_second=None,
-        active=True,
-        disabled_reason=None,
-        failing_since=None,
-        created_at=START,
-        updated_at=START,
-        deleted_at=None,
         url_locked=VAULT.lock(url),
     )
     allowed = guard or Guard(allow=LOOPBACK)

@@ -19,8 +19,7 @@ from dispatch.guard import Guard
 from dispatch.sending import Sender, Sent
 from dispatch.sink import Answer, Event, Outcome, Result, Sink, Target, sinks
 from store.clock import ManualClock
-from store.events import EVENT_TYPES, Interest
-from store.matching import Subscription
+from store.events import EVENT_TYPES
 from store.vault import Vault
 from tests.conftest import START
 from tests.dispatch.chat_events import (
@@ -36,6 +35,7 @@ from tests.dispatch.chat_events import (
     failure,
 )
 from tests.dispatch.fake_chat import FAKES, SECRET, FakeChat, texts
+from tests.making import subscription_of
 
 VAULT = Vault(["k" * 32])
 CHATS = sorted(FAKES)
@@ -77,25 +77,11 @@ async def send(
     sender: Sender, name: str, chat: FakeChat, what: Event | None = None, **values: Any
 ) -> Sent:
     service = sinks()[name].service
-    subscription = Subscription(
-        id="sub_1",
+    subscription = subscription_of(
+        START,
         url="http://127.0.0.1/…",
         format=name,
-        interest=Interest(),
-        description=None,
-        header_names=(),
-        headers_locked=None,
         secret_locked=VAULT.lock("whsec_x"),
-        old_secret_locked=None,
-        old_secret_until=None,
-        max_in_flight=None,
-        rate_per_second=None,
-        active=True,
-        disabled_reason=None,
-        failing_since=None,
-        created_at=START,
-        updated_at=START,
-        deleted_at=None,
         url_locked=VAULT.lock(chat.url),
         service_secret_locked=VAULT.lock(SECRET) if service and service.signs else None,
     )

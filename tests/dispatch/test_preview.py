@@ -10,30 +10,17 @@ import pytest
 
 from dispatch.preview import HIDDEN, preview
 from dispatch.sink import CannotRender, Request, Target, sinks
-from store.events import Interest
-from store.matching import Subscription
 from tests.conftest import START
 from tests.dispatch.chat_events import AT, about
+from tests.making import subscription_of
 
-PLAIN = Subscription(
-    id="sub_1",
+PLAIN = subscription_of(
+    START,
     url="https://a.example/…",
-    format="webhook",
-    interest=Interest(),
-    description=None,
     header_names=("X-Team",),
     headers_locked="locked headers",
     secret_locked="locked secret",
     old_secret_locked="locked old secret",
-    old_secret_until=None,
-    max_in_flight=None,
-    rate_per_second=None,
-    active=True,
-    disabled_reason=None,
-    failing_since=None,
-    created_at=START,
-    updated_at=START,
-    deleted_at=None,
     url_locked="locked url",
     service_secret_locked="locked service secret",
 )

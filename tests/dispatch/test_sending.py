@@ -17,11 +17,11 @@ from dispatch.sending import Sender
 from dispatch.signing import new_secret, sign
 from dispatch.sink import Event, Result
 from store.clock import ManualClock
-from store.events import Interest
 from store.matching import Subscription
 from store.vault import Vault
 from tests.conftest import START
 from tests.dispatch.hook import Hook
+from tests.making import subscription_of
 
 VAULT = Vault(["k" * 32])
 OLD, NEW = new_secret(), new_secret()
@@ -50,27 +50,7 @@ async def sender(clock: ManualClock) -> AsyncIterator[Sender]:
 
 
 def subscription(url: str, **values: Any) -> Subscription:
-    made = Subscription(
-        id="sub_1",
-        url=url,
-        format="webhook",
-        interest=Interest(),
-        description=None,
-        header_names=(),
-        headers_locked=None,
-        secret_locked=VAULT.lock(NEW),
-        old_secret_locked=None,
-        old_secret_until=None,
-        max_in_flight=None,
-        rate_per_second=None,
-        active=True,
-        disabled_reason=None,
-        failing_since=None,
-        created_at=START,
-        updated_at=START,
-        deleted_at=None,
-    )
-    return replace(made, **values)
+    return subscription_of(START, url=url, secret_locked=VAULT.lock(NEW), **values)
 
 
 def signature(*secrets: str) -> str:
