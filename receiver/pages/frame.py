@@ -93,7 +93,7 @@ class Frame:
     async def error(self, request: Request, problem: Problem) -> Response:
         """What went wrong, as a page, for a request that no page is there for."""
         visit = self._visit(request, None)
-        with contextlib.suppress(StoreUnavailableError):  # then nobody is known
+        with contextlib.suppress(Problem):  # with the store away nobody is known
             visit.holder = await self._who(visit)
         return self._finished(visit, self._error_page(visit, problem))
 

@@ -71,10 +71,9 @@ async def taskbell(sqlite_url: str, clock: ManualClock) -> AsyncIterator[Taskbel
 
 async def told(taskbell: Taskbell, *reports: Report) -> str:
     """Record them; the task's id."""
-    for report in reports:
-        recorded = await taskbell.service.store.write(record, report)
-    assert recorded.task is not None
-    return recorded.task.id
+    found = [await taskbell.service.store.write(record, report) for report in reports]
+    assert found[-1].task is not None
+    return found[-1].task.id
 
 
 async def every_state(taskbell: Taskbell, clock: ManualClock) -> dict[str, str]:

@@ -70,8 +70,8 @@ async def test_the_address_decides_the_language_then_a_choice_then_the_browser(
     if cookie is not None:
         await person.press("/login", "/settings", language=cookie, next="/login")
 
-    given = {"accept-language": header.encode("utf-8", "surrogateescape")}
-    answer = await person.client.get(f"/login{query}", headers=given)
+    raw = header.encode("utf-8", "surrogateescape")
+    answer = await person.client.get(f"/login{query}", headers={b"accept-language": raw})
 
     [html] = Document(answer.text).all("html")
     assert html.attributes["lang"] == tag
