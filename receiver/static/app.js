@@ -76,7 +76,8 @@ function localTimes(root) {
 }
 
 function preview(details) {
-  if (!details.open || details.querySelector("img, video, audio")) return;
+  // a page that was fetched again has the <noscript>'s picture as an element
+  if (!details.open || details.querySelector(":scope > img, :scope > video, :scope > audio")) return;
   const tag = { image: "img", video: "video", audio: "audio" }[details.dataset.preview];
   const media = document.createElement(tag);
   if (tag === "img") {
