@@ -88,7 +88,7 @@ def make_app(service: Service) -> Starlette:
         exception_handlers={
             Problem: _on_problem,
             HTTPException: partial(_on_http_exception, frame),
-            Exception: _on_bug,
+            Exception: partial(_on_bug, frame),
         },
     )
     # such a redirect would lead wherever the Host header says, and repeat a callback token
@@ -204,11 +204,9 @@ async def _on_http_exception(frame: Frame | None, request: Request, error: Excep
     if error.status_code == 405:
         headers["Allow"] = _allowed(request)
     problem = Problem(error.status_code, detail, headers)
-    return (
-        frame.error(request, problem)
-        if frame and _by_a_person(request)
-        else problem_response(problem)
-    )
+    if frame and _by_a_person(request):
+        return await frame.error(request, problem)
+    return problem_response(problem)
 
 
 def _by_a_person(request: Request) -> bool:
@@ -224,7 +222,11 @@ def _allowed(request: Request) -> str:
     return ", ".join(sorted({method for route in fitting for method in route.methods or ()}))
 
 
-async def _on_bug(_request: Request, _error: Exception) -> Response:
-    # this answer does not pass through our middleware
+async def _on_bug(frame: Frame | None, request: Request, error: Exception) -> Response:
+    # these answers do not pass through our middleware
+    if frame and _by_a_person(request):
+        page = await frame.bug(request, error)
+        page.headers.update({**SECURITY_HEADERS, **page.headers})
+        return page
     detail = "Taskbell stumbled over this request; its log says more"
     return problem_response(Problem(500, detail, SECURITY_HEADERS))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 
 from store.durations import durations_of, model_of
 from store.events import Task, Verdict
@@ -32,12 +33,13 @@ class Received:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """An event."""
+    """An event. source: how its news came. late: the task had been given up by then."""
 
     id: str
     at: datetime
     type: str
-    version: int
+    source: str
+    late: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,8 @@ class Owed:
 class Timeline:
     """usual: the median of seconds that such tasks take, None when it is not known.
 
-    cut: there is more than MOST of something.
+    trouble: why the last question to the provider brought nothing; None when it brought an answer,
+    or the task has ended. cut: there is more than MOST of something.
     """
 
     task: Task
@@ -79,6 +82,7 @@ class Timeline:
     recorded: list[Recorded]
     owed: list[Owed]
     usual: float | None
+    trouble: str | None
     cut: bool
 
 
@@ -100,8 +104,15 @@ def read_timeline(connection: Connection, task_id: str) -> Timeline | None:
         recorded,
         owed,
         usual=learned.quantile(0.5) if learned else None,
+        trouble=row.poll_error if _in_trouble(task) else None,
         cut=max(len(received), len(recorded), len(owed), tried) >= MOST,
     )
+
+
+def _in_trouble(task: Task) -> bool:
+    """Whether what went wrong last still matters: a row keeps it when an answer brings news."""
+    parked = task.next_poll_at is None
+    return not task.status.final and (parked or task.poll_failures > 0)
 
 
 _RECEIVED = (receipts.c.id, receipts.c.received_at, receipts.c.verdict, receipts.c.token_id)
@@ -130,14 +141,26 @@ def _received(connection: Connection, task_id: str) -> list[Received]:
     return [Received(*row) for row in connection.execute(query)]
 
 
+# a body ends with these two (store.outbox): it need not be read for them, however long it is
+_END = re.compile(rb'"source":"([a-z]+)","late":(true|false)}}')
+_END_BYTES = 48
+
+
 def _recorded(connection: Connection, task_id: str) -> list[Recorded]:
+    end = func.substr(events.c.body, func.length(events.c.body) - _END_BYTES + 1)
     query = (
-        select(events.c.id, events.c.created_at, events.c.type, events.c.version)
+        select(events.c.id, events.c.created_at, events.c.type, end)
         .where(events.c.task_id == task_id)
         .order_by(events.c.cursor)
         .limit(MOST)
     )
-    return [Recorded(*row) for row in connection.execute(query)]
+    return [_event(*row) for row in connection.execute(query)]
+
+
+def _event(event_id: str, at: datetime, event_type: str, end: bytes) -> Recorded:
+    found = _END.search(end)
+    source, late = (found[1].decode(), found[2] == b"true") if found else ("", False)
+    return Recorded(event_id, at, event_type, source, late)
 
 
 def _owed(connection: Connection, event_ids: Sequence[str]) -> list[Owed]:

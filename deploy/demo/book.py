@@ -110,6 +110,7 @@ class Book:
         provider_faults: Mapping[str, Faults],
         clock: Clock,
         monotonic: Callable[[], float],
+        pictures: str | None = None,
     ) -> None:
         self.tasks: list[SimulatedTask] = []
         self.stats = Stats()
@@ -117,6 +118,7 @@ class Book:
         self.monotonic = monotonic
         self._seed = seed
         self._durations = durations
+        self._pictures = pictures
         self._numbers: Counter[str] = Counter()
         self._by_id: dict[tuple[str, str], SimulatedTask] = {}
         self._by_file: dict[int, SimulatedTask] = {}
@@ -153,7 +155,6 @@ class Book:
         seconds = random.uniform(*self._durations)
         fails = self.dice(order.provider).fails(random)
         now, started = self.clock(), self.monotonic()
-        suffix = SUFFIX[order.kind]
         return SimulatedTask(
             id=task_id,
             number=number,
@@ -163,7 +164,7 @@ class Book:
             model=order.model,
             file_id=random.randrange(10**14, 10**15),
             ending=order.failed if fails else turn(order.succeeded, number),
-            output=None if fails else f"https://cdn.{order.provider}.example/{task_id}.{suffix}",
+            output=None if fails else self._output(order, task_id),
             failure=turn(order.failures, number) if fails else None,
             submitted_at=now,
             ended_at=now + timedelta(seconds=seconds),
@@ -171,6 +172,12 @@ class Book:
             ends_from=started + seconds,
             callback_url=order.callback_url,
         )
+
+    def _output(self, order: Order, task_id: str) -> str:
+        host = f"https://cdn.{order.provider}.example"
+        if order.kind is Kind.IMAGE and self._pictures is not None:
+            host = self._pictures
+        return f"{host}/{task_id}.{SUFFIX[order.kind]}"
 
     def phase(self, task: SimulatedTask) -> Phase:
         return task.phase(self.monotonic())

@@ -48,7 +48,8 @@ class Simulator:
     first quarter it is queued. faults apply to every provider that provider_faults does not name.
     make_challenge draws what MiniMax sends as challenge: any JSON value. signing_seed: the 32 bytes
     of Atlas Cloud's Ed25519 key. monotonic must run at the pace of the event loop's sleep, or no
-    push comes when it is due. Two simulators with one seed make the same tasks.
+    push comes when it is due. pictures: the URL below which images are, None where nothing is. Two
+    simulators with one seed make the same tasks.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Simulator:
         challenge_deadline_seconds: float = 3.0,
         clock: Clock = system_clock,
         monotonic: Callable[[], float] = monotonic,
+        pictures: str | None = None,
     ) -> None:
         self._book = Book(
             seed=seed,
@@ -72,6 +74,7 @@ class Simulator:
             provider_faults=provider_faults or {},
             clock=clock,
             monotonic=monotonic,
+            pictures=pictures,
         )
         self._courier = Courier(self._book.stats, monotonic)
         minimax = MiniMax(

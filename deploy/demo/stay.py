@@ -23,6 +23,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from deploy.demo import stage
 from deploy.demo.faults import Faults
+from deploy.demo.pictures import pictures
 from deploy.demo.server import LocalServer
 from deploy.demo.show import JOBS
 from deploy.demo.simulator import Simulator
@@ -64,16 +65,24 @@ async def run_until_stopped(console: Console) -> None:
     stopped = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-    simulator = Simulator(stage.PROVIDER_KEY, durations=_DURATIONS, seed=7, faults=_FAULTS)
     with tempfile.TemporaryDirectory(prefix="taskbell-demo-") as folder:
         file = f"sqlite:///{Path(folder) / 'demo.db'}"
         async with (
-            stage.set_up(file, simulator, Subscriber(""), environment=_ENVIRONMENT) as scene,
+            LocalServer(pictures) as gallery,
+            stage.set_up(
+                file, _simulator(gallery.url), Subscriber(""), environment=_ENVIRONMENT
+            ) as scene,
             _crm(scene),
         ):
             console.print(_greeting(scene), markup=False, highlight=False, soft_wrap=True)
             await _submit_on(scene, stopped)
     console.print("Stopped. Nothing is left behind.")
+
+
+def _simulator(gallery: str) -> Simulator:
+    return Simulator(
+        stage.PROVIDER_KEY, durations=_DURATIONS, seed=7, faults=_FAULTS, pictures=gallery
+    )
 
 
 @contextlib.asynccontextmanager

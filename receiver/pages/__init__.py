@@ -12,6 +12,8 @@ How to add a screen, here one called `things`:
 4. The templates: `templates/things.html` extends `_page.html` and imports `_parts.html`; forms are
    `parts.button(…)`, which carries the session's token. Foreign text goes through `parts.foreign`.
    What follows the events is within `<div id="live" …>` (tasks.html).
+   Rows of a `list cards` are cards on phones: the head of a row, beside it its cell `first`, and
+   then the others but for those with `nothing`.
 5. The words: a table `[things]` in words/en.toml and words/zh.toml; `said.thing.retried` is what is
    said after an action. `nav.things` is there already, and so is its place in `frame.SCREENS`.
 6. Join it: a line in deploy/pages.py.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import re
@@ -89,10 +90,16 @@ class Frame:
         """The Starlette route of a page."""
         return Route(page.path, partial(self._answer, page), methods=[page.method])
 
-    def error(self, request: Request, problem: Problem) -> Response:
+    async def error(self, request: Request, problem: Problem) -> Response:
         """What went wrong, as a page, for a request that no page is there for."""
         visit = self._visit(request, None)
+        with contextlib.suppress(Problem):  # with the store away nobody is known
+            visit.holder = await self._who(visit)
         return self._finished(visit, self._error_page(visit, problem))
+
+    async def bug(self, request: Request, error: Exception) -> Response:
+        """The same for what nobody foresaw: with an id to look for in the log."""
+        return await self.error(request, _bug("none", error))
 
     async def _answer(self, page: Page, request: Request) -> Response:
         visit = self._visit(request, page)
@@ -104,10 +111,8 @@ class Frame:
             response = self._error_page(visit, Problem(404, "nothing has that id"))
         except StoreUnavailableError:
             response = self._error_page(visit, store_away())
-        except Exception:  # a person gets a page, too, and what to look for in the log
-            mark = secrets.token_hex(4)
-            logger.exception("a page failed", extra={"error_id": mark, "page": page.path})
-            response = self._error_page(visit, Problem(500, mark))
+        except Exception as error:  # noqa: BLE001 - a person gets a page, too, and _bug logs it
+            response = self._error_page(visit, _bug(page.path, error))
         return self._finished(visit, response)
 
     async def _served(self, page: Page, visit: Visit) -> Response:
@@ -276,6 +281,13 @@ def _to_login(visit: Visit) -> Response:
     if "hx-request" in visit.request.headers:
         return Response(status_code=401, headers={"HX-Redirect": login})
     return visit.see_other(login)
+
+
+def _bug(page: str, error: Exception) -> Problem:
+    """Log it; the problem's detail is what to look for in the log."""
+    mark = secrets.token_hex(4)
+    logger.error("a page failed", exc_info=error, extra={"error_id": mark, "page": page})
+    return Problem(500, mark)
 
 
 def _one_of(choices: Sequence[str], value: str | None) -> str:

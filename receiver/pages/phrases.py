@@ -9,6 +9,7 @@ from receiver.pages.words import Words
 from store.events import rfc3339
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
+_SHORT = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,11 @@ class Phrases:
         if self.now - moment < timedelta(seconds=1):
             return self.words("span.now")
         return self.words("span.ago", span=self.rough(self.now - moment))
+
+    def since(self, beginning: datetime, moment: datetime) -> str:
+        """How long after the beginning."""
+        seconds = (moment - beginning).total_seconds()
+        return "+" + (self.span(seconds) if seconds >= _SHORT else self.words("span.seconds", n=0))
 
     def exact(self, moment: datetime) -> str:
         """UTC to the second, for people; rfc3339 is for machines."""

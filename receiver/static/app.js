@@ -4,10 +4,13 @@
 const SETTLE_MS = 800; // what changes meanwhile is shown together
 const SLOW_LOOK_MS = 10_000; // not every change is an event: progress, attempts at deliveries
 
+const SAID_MS = 4000;
+
 const news = document.getElementById("news");
 const changed = new Set();
 let stream = null;
 let settling = 0;
+let hushing = 0;
 
 function live() {
   return document.querySelector("[data-live]");
@@ -18,6 +21,18 @@ function busy() {
   return live()?.querySelector("details.sure[open]") !== null;
 }
 
+function say(text, { lasting = false } = {}) {
+  clearTimeout(hushing);
+  news.textContent = text;
+  news.classList.add("shown");
+  if (!lasting) hushing = setTimeout(hush, SAID_MS);
+}
+
+function hush() {
+  news.classList.remove("shown");
+  news.textContent = "";
+}
+
 function look() {
   clearTimeout(settling);
   settling = 0;
@@ -25,7 +40,7 @@ function look() {
   live().dispatchEvent(new Event("changed"));
   if (changed.size) {
     const { one, many } = news.dataset;
-    news.textContent = changed.size === 1 ? one : many.replace("{n}", changed.size);
+    say(changed.size === 1 ? one : many.replace("{n}", changed.size));
     changed.clear();
   }
 }
@@ -41,10 +56,10 @@ function follow() {
   const task = live().dataset.live;
   stream = new EventSource(task ? `/live?task=${encodeURIComponent(task)}` : "/live");
   stream.addEventListener("changed", hear);
-  stream.addEventListener("open", () => news.classList.remove("paused"));
+  stream.addEventListener("open", hush);
   stream.addEventListener("error", () => {
-    news.classList.add("paused");
-    news.textContent = news.dataset.paused;
+    say(news.dataset.paused, { lasting: true });
+    if (stream.readyState === EventSource.CLOSED) leave(); // refused: the next slow look tries again
   });
 }
 
@@ -61,7 +76,8 @@ function localTimes(root) {
 }
 
 function preview(details) {
-  if (!details.open || details.querySelector("img, video, audio")) return;
+  // a page that was fetched again has the <noscript>'s picture as an element
+  if (!details.open || details.querySelector(":scope > img, :scope > video, :scope > audio")) return;
   const tag = { image: "img", video: "video", audio: "audio" }[details.dataset.preview];
   const media = document.createElement(tag);
   if (tag === "img") {
@@ -113,6 +129,10 @@ document.addEventListener("visibilitychange", () => {
 });
 addEventListener("pagehide", leave);
 addEventListener("pageshow", follow);
-setInterval(() => live() && look(), SLOW_LOOK_MS);
+setInterval(() => {
+  if (!live()) return;
+  follow();
+  look();
+}, SLOW_LOOK_MS);
 dress(document);
 follow();

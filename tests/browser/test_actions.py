@@ -208,12 +208,25 @@ async def test_an_output_is_fetched_only_when_somebody_wants_to_see_it(
     await visit.site.taskbell.service.store.write(record, made)
     page = await visit(f"/tasks/{task['id']}")
     visit.watch(page).expect("asked another host: .*made.svg")
+    await _fetched_again(page)
     assert asked == []
 
     await page.get_by_text("Preview").click()
+    await expect(page.locator("details > img")).to_be_visible()
+    await _fetched_again(page)
 
-    await expect(page.locator("details img")).to_be_visible()
+    await expect(page.locator("details > img")).to_be_visible()
     assert asked == [None]
+
+
+async def _fetched_again(page: Page) -> None:
+    """Let the page do what it does when it hears of a change."""
+    await page.evaluate(
+        """() => new Promise((done) => {
+          addEventListener("htmx:after:swap", done, { once: true });
+          document.getElementById("live").dispatchEvent(new Event("changed"));
+        })"""
+    )
 
 
 async def _status(visit: Visits, name: str) -> str:

@@ -24,7 +24,6 @@ SLOWEST_SECONDS = 1.0
 
 LATER = {
     "tenants": ("A017", "A020", "A021", "A022", "A023"),
-    "pages for people, with a login": ("A061", "A062", "A065"),
     "idempotency keys of clients": ("A059",),
 }
 """Rows about what is not built yet, by class."""
@@ -97,8 +96,12 @@ def is_push(row: Row) -> bool:
     return row["target"] == "callback" and not others
 
 
+def is_page(row: Row) -> bool:
+    return bool(row["target"] == "api" and row["path"].startswith(("/dash/", "/login")))
+
+
 def is_api(row: Row) -> bool:
-    return bool(row["target"] == "api")
+    return bool(row["target"] == "api" and not is_page(row))
 
 
 def is_custom_header(row: Row) -> bool:
@@ -114,6 +117,6 @@ def is_verify(row: Row) -> bool:
 
 
 KINDS = (
-    *(is_url, is_raw, is_confirm, is_poll, is_push, is_api),
+    *(is_url, is_raw, is_confirm, is_poll, is_push, is_page, is_api),
     *(is_custom_header, is_answer, is_verify),
 )
