@@ -14,7 +14,7 @@ from store.database import MIGRATION_LOCK, Database, translated
 from store.errors import SchemaError
 from store.tables import counters
 
-HEAD = "0007"
+HEAD = "0008"
 """The newest migration. A test holds it against store/migrations/versions."""
 
 OLDEST = "0004"

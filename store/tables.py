@@ -279,7 +279,7 @@ class AttemptHourRow(Base, table=True):
 class ReceiptRow(Base, table=True):
     __tablename__ = "receipts"
     __table_args__ = (
-        Index("ix_receipts_task_id", "task_id"),
+        _partial("ix_receipts_task_id", "task_id", where="task_id IS NOT NULL"),
         _partial("ix_receipts_received_at", "received_at", where="task_id IS NULL"),
     )
 

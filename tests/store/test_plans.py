@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -15,13 +16,14 @@ from sqlalchemy import Connection
 from store.claims import Claim, claim
 from store.clock import ManualClock
 from store.deliveries import Attempt, Finished, finish
-from store.records import Receipt, Unread, keep_unread, record
+from store.records import Challenge, Receipt, Unread, keep_challenge, keep_unread, record
 from store.retention import Prune, cancel_leftovers, prune
 from store.stats import read_backlog
 from store.store import Store
 from store.subscriptions import delete
 from store.tables import deliveries
 from store.tasks import Later, Overdue, PollClaim, claim_due, expire, reschedule
+from store.timeline import read_timeline
 from store.writer import Operation, Tx
 from tests.making import LEASE, catch, push, registered, subscribe, tell, told
 from tests.statements import watched
@@ -218,6 +220,19 @@ def count_what_is_open(store: Store, clock: ManualClock) -> None:
     store.write_now(Operation("count", count), None)
 
 
+def look_at_a_task(store: Store, clock: ManualClock) -> None:
+    for number in range(30):
+        store.write_now(keep_challenge, Challenge("minimax", f"tok_{number}"))
+    task = tell(store, push("looked at")).task
+    assert task is not None
+    store.write_now(Operation("look", partial(_look, task.id)), None)
+
+
+def _look(task_id: str, tx: Tx, items: Sequence[None]) -> list[None]:
+    assert read_timeline(tx.connection, task_id)
+    return list(items)
+
+
 def prune_tasks(store: Store, clock: ManualClock) -> None:
     store.write_now(prune, Prune(timedelta(days=30)))
     clock.advance(days=30)
@@ -237,7 +252,14 @@ def prune_tasks(store: Store, clock: ManualClock) -> None:
             count_what_is_open,
             {"ix_deliveries_due", "ix_deliveries_in_flight"},
         ),
-        (prune_tasks, {"ix_tasks_ended", "ix_events_task_id", "ix_receipts_task_id"}),
+        (look_at_a_task, {"ix_receipts_task_id", "ix_receipts_received_at"}),
+        (
+            prune_tasks,
+            {
+                *("ix_tasks_ended", "ix_events_task_id", "ix_receipts_task_id"),
+                "ix_receipts_received_at",
+            },
+        ),
     ],
 )
 def test_no_hot_question_walks_through_a_table(
