@@ -138,6 +138,7 @@ class Stage:
                 "provider": job.provider,
                 "task_id": submitted_id(answer.json()),
                 "kind": job.kind,
+                "model": job.body.get("model"),
                 "family": job.family,
                 "expect_push": job.push,
                 "metadata": dict(metadata or {}),
