@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
@@ -20,6 +21,9 @@ from tests.databases import (
     migrate_and_close,
     start_postgresql,
 )
+
+if TYPE_CHECKING:
+    from tests.faults.servers import Nursery
 
 START = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -52,6 +56,15 @@ def postgresql() -> Iterator[PostgreSQL]:
         pytest.fail(str(error), pytrace=False)
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def home() -> Iterator[Nursery]:
+    """Where servers are forked from."""
+    from tests.faults.servers import nursery  # few tests need it
+
+    with nursery() as made:
+        yield made
 
 
 @pytest.fixture(scope="session")
