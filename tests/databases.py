@@ -17,12 +17,16 @@ from itertools import count
 from pathlib import Path
 
 import psycopg
+import pytest
 
 from store.clock import monotonic
 from store.database import open_database
 from store.schema import migrate
 
 ENGINES = ("sqlite", "postgresql")
+
+on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+"""For tests of what is above the store, where tests of the store have shown both engines alike."""
 
 _START_SECONDS = 30
 _ROOM_BYTES = 1 << 30
