@@ -18,6 +18,7 @@ from tests.databases import (
     NoPostgreSQL,
     PostgreSQL,
     copy_sqlite,
+    in_memory,
     migrate_and_close,
     start_postgresql,
 )
@@ -35,6 +36,16 @@ def pytest_configure(config: pytest.Config) -> None:
             "taskbell", deadline=None, derandomize=True, database=None
         )
         hypothesis.settings.load_profile("taskbell")
+    _keep_files_in_memory(config)
+
+
+def _keep_files_in_memory(config: pytest.Config) -> None:
+    """On a disk each commit of SQLite would wait for it, and each test's folder to be removed."""
+    memory = in_memory()
+    if memory is not None:
+        environment = pytest.MonkeyPatch()
+        environment.setenv("PYTEST_DEBUG_TEMPROOT", memory)
+        config.add_cleanup(environment.undo)
 
 
 @pytest.fixture(scope="session")

@@ -349,7 +349,7 @@ class TestLearnedPace:
     async def test_once_a_models_durations_are_known_its_tasks_are_left_alone_until_then(
         self, scene: Scene
     ) -> None:
-        await _end_after(scene, [f"t{number}" for number in range(10)], 84)
+        await _end_after(scene, [f"t{number}" for number in range(10)], 80)
 
         [last] = await _end_after(scene, ["last"], 84)
 
@@ -379,11 +379,13 @@ class TestLearnedPace:
 async def _end_after(
     scene: Scene, task_ids: Sequence[str], seconds: float, *, kind: Kind = Kind.VIDEO
 ) -> list[Task]:
-    """Tasks that succeed at that age, and are noticed; then comes a new look at what is known."""
+    """Tasks that succeed from that age on, one a second; then comes a new look at what is known."""
     made = [scene.track(task_id, kind=kind) for task_id in task_ids]
     await scene.look()
     await scene.pass_time(seconds)
-    scene.providers.words |= dict.fromkeys(task_ids, "succeeded")
+    for task_id in task_ids:
+        scene.providers.words[task_id] = "succeeded"
+        await scene.pass_time(1)
     await scene.pass_time(60)
     assert {scene.task(task).status for task in made} == {Status.SUCCEEDED}
     return made
