@@ -13,6 +13,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import count
 from pathlib import Path
 
@@ -109,7 +110,7 @@ class PostgreSQL:
         """The URL of a database of one's own, dropped at the end whoever still uses it."""
         name = f"test_{next(self._numbers)}"
         template = self._migrated_template() if migrated else "template0"
-        self.run(f"CREATE DATABASE {name} TEMPLATE {template}{self._strategy()}")
+        self.run(f"CREATE DATABASE {name} TEMPLATE {template}{self._strategy}")
         try:
             yield self.url(name)
         finally:
@@ -121,6 +122,7 @@ class PostgreSQL:
         self._guard.wait(timeout=_START_SECONDS)
         shutil.rmtree(self._folder, ignore_errors=True)
 
+    @cached_property
     def _strategy(self) -> str:
         # since 15 the default goes through the log, which takes five times as long
         with psycopg.connect(self.url("postgres")) as connection:
