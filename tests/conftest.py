@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,6 +38,9 @@ def pytest_configure(config: pytest.Config) -> None:
         )
         hypothesis.settings.load_profile("taskbell")
     _keep_files_in_memory(config)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # as in a shell's background: the commands under test would inherit it, and miss Ctrl-C
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _keep_files_in_memory(config: pytest.Config) -> None:
