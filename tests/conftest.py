@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
@@ -17,9 +19,13 @@ from tests.databases import (
     NoPostgreSQL,
     PostgreSQL,
     copy_sqlite,
+    in_memory,
     migrate_and_close,
     start_postgresql,
 )
+
+if TYPE_CHECKING:
+    from tests.faults.servers import Nursery
 
 START = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -31,6 +37,19 @@ def pytest_configure(config: pytest.Config) -> None:
             "taskbell", deadline=None, derandomize=True, database=None
         )
         hypothesis.settings.load_profile("taskbell")
+    _keep_files_in_memory(config)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # as in a shell's background: the commands under test would inherit it, and miss Ctrl-C
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _keep_files_in_memory(config: pytest.Config) -> None:
+    """On a disk each commit of SQLite would wait for it, and each test's folder to be removed."""
+    memory = in_memory()
+    if memory is not None:
+        environment = pytest.MonkeyPatch()
+        environment.setenv("PYTEST_DEBUG_TEMPROOT", memory)
+        config.add_cleanup(environment.undo)
 
 
 @pytest.fixture(scope="session")
@@ -52,6 +71,15 @@ def postgresql() -> Iterator[PostgreSQL]:
         pytest.fail(str(error), pytrace=False)
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def home() -> Iterator[Nursery]:
+    """Where servers are forked from."""
+    from tests.faults.servers import nursery  # few tests need it
+
+    with nursery() as made:
+        yield made
 
 
 @pytest.fixture(scope="session")

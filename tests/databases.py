@@ -13,16 +13,21 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import count
 from pathlib import Path
 
 import psycopg
+import pytest
 
 from store.clock import monotonic
 from store.database import open_database
 from store.schema import migrate
 
 ENGINES = ("sqlite", "postgresql")
+
+on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+"""For tests of what is above the store, where tests of the store have shown both engines alike."""
 
 _START_SECONDS = 30
 _ROOM_BYTES = 1 << 30
@@ -105,7 +110,7 @@ class PostgreSQL:
         """The URL of a database of one's own, dropped at the end whoever still uses it."""
         name = f"test_{next(self._numbers)}"
         template = self._migrated_template() if migrated else "template0"
-        self.run(f"CREATE DATABASE {name} TEMPLATE {template}{self._strategy()}")
+        self.run(f"CREATE DATABASE {name} TEMPLATE {template}{self._strategy}")
         try:
             yield self.url(name)
         finally:
@@ -117,6 +122,7 @@ class PostgreSQL:
         self._guard.wait(timeout=_START_SECONDS)
         shutil.rmtree(self._folder, ignore_errors=True)
 
+    @cached_property
     def _strategy(self) -> str:
         # since 15 the default goes through the log, which takes five times as long
         with psycopg.connect(self.url("postgres")) as connection:
@@ -171,7 +177,7 @@ def _version(programs: Path) -> list[int]:
 
 def _start(programs: Path) -> PostgreSQL:
     user = _server_user()
-    folder = Path(tempfile.mkdtemp(prefix="taskbell-pg-", dir=_in_memory()))
+    folder = Path(tempfile.mkdtemp(prefix="taskbell-pg-", dir=in_memory()))
     try:
         if user.uid is not None and user.gid is not None:
             os.chown(folder, user.uid, user.gid)
@@ -187,8 +193,8 @@ def _start(programs: Path) -> PostgreSQL:
         raise
 
 
-def _in_memory() -> str | None:
-    """A folder in memory with room for a server: making a database takes 20 ms there, not 200."""
+def in_memory() -> str | None:
+    """A folder in memory, if there is room: making a database takes 20 ms there, not 200."""
     memory = Path("/dev/shm")
     with contextlib.suppress(OSError):
         if os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > _ROOM_BYTES:

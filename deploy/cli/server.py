@@ -37,10 +37,10 @@ def serve(
     ] = None,
 ) -> None:
     """Run Taskbell: take callbacks, poll, deliver."""
-    from deploy.serving import run
-
     try:
         settings = _with_address(load(process_environment(), DOTENV), host, port)
+        from deploy.serving import run  # takes a second: a wrong setting is told before
+
         run(settings, dev=dev)
     except (SettingsError, StoreError, ValueError, OSError) as error:
         _fail(error)

@@ -24,7 +24,7 @@ _names = count(1)
 def running_postgresql() -> Iterator[PostgreSQL]:
     """Raises NoPostgreSQL."""
     kept = databases._SETTINGS | _SETTINGS
-    with mock.patch.multiple(databases, _SETTINGS=kept, _in_memory=lambda: None):
+    with mock.patch.multiple(databases, _SETTINGS=kept, in_memory=lambda: None):
         server = start_postgresql()
     try:
         yield server

@@ -73,7 +73,7 @@ def until_ready(url: str, process: subprocess.Popen[str], log: Path) -> None:
         if process.poll() is not None:
             return True
         try:
-            return httpx.get(url, trust_env=False, timeout=2).status_code == 200
+            return httpx.get(url, trust_env=False, verify=False, timeout=2).status_code == 200
         except httpx.TransportError:
             return False
 

@@ -85,7 +85,7 @@ def _start(
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, COLUMNS, 0, 0))
     process = subprocess.Popen(
-        [sys.executable, "-c", _OWN_TERMINAL, *command],
+        [sys.executable, "-IS", "-c", _OWN_TERMINAL, *command],
         cwd=folder,
         env={"TERM": "xterm-256color", "LANG": "C.UTF-8", "PYTHONUTF8": "1", **environment},
         stdin=theirs,

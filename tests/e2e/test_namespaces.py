@@ -104,7 +104,7 @@ async def test_a_database_out_of_reach_is_noticed_and_found_again(
         async with (
             LocalServer(subscriber.app, host=outside.address) as hook,
             taskbell(front, tmp_path, settings) as api,
-            httpx.AsyncClient(timeout=20, trust_env=False) as provider,
+            httpx.AsyncClient(timeout=20, trust_env=False, verify=False) as provider,
         ):
             url = await subscribe(api, subscriber, hook)
             body = {"task_id": "t1", "status": "Success", "file_id": "f1"}
@@ -146,7 +146,7 @@ async def taskbell(
     url = f"http://{host.address}:8000"
     try:
         async with httpx.AsyncClient(
-            base_url=url, headers=authorization, timeout=10, trust_env=False
+            base_url=url, headers=authorization, timeout=10, trust_env=False, verify=False
         ) as api:
             await until(partial(ready, api), 20)
             yield api
@@ -167,7 +167,7 @@ async def ready(api: httpx.AsyncClient) -> bool:
 
 async def push_on(url: str, acknowledged: list[str]) -> None:
     """Push one task's end after the other, each until it is acknowledged."""
-    async with httpx.AsyncClient(timeout=10, trust_env=False) as provider:
+    async with httpx.AsyncClient(timeout=10, trust_env=False, verify=False) as provider:
         for number in itertools.count():
             body = {"task_id": f"t{number}", "status": "Success", "file_id": f"f{number}"}
             await until(partial(accepted, provider, url, body), 30)

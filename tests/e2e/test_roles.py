@@ -13,6 +13,7 @@ from deploy.demo.stage import PROVIDER_KEY, Stage
 from deploy.demo.subscriber import Subscriber
 from tests.e2e.checks import all_ended, all_sent, check_arrivals, check_tasks
 from tests.e2e.process import processes, until
+from tests.faults.servers import Nursery
 
 JOBS = (
     stage.MINIMAX_V1,
@@ -24,7 +25,7 @@ JOBS = (
 
 
 async def test_processes_with_one_role_each_do_the_whole_job_together(
-    postgresql_url: str, tmp_path: Path
+    postgresql_url: str, tmp_path: Path, home: Nursery
 ) -> None:
     simulator = Simulator(PROVIDER_KEY, durations=(0.2, 1.0), seed=3)
     subscriber = Subscriber("")
@@ -35,7 +36,7 @@ async def test_processes_with_one_role_each_do_the_whole_job_together(
         roles = ("receive", "poll", "poll", "dispatch", "dispatch")
         settings = [{**known, **keys, "TASKBELL_ROLES": role} for role in roles]
         async with (
-            processes(tmp_path, postgresql_url, *settings) as running,
+            processes(tmp_path, postgresql_url, *settings, home=home) as running,
             _client(PROVIDER_KEY) as provider_client,
         ):
             face = running[0]
@@ -70,5 +71,5 @@ async def test_processes_with_one_role_each_do_the_whole_job_together(
 
 def _client(key: str) -> httpx.AsyncClient:
     return httpx.AsyncClient(
-        headers={"authorization": f"Bearer {key}"}, timeout=10, trust_env=False
+        headers={"authorization": f"Bearer {key}"}, timeout=10, trust_env=False, verify=False
     )

@@ -37,7 +37,7 @@ JOBS = (
     stage.YUANJING_VIDEO,
     stage.YUANJING_IMAGE,
 )
-TASKS = 200
+TASKS = 100
 SECONDS = 60
 # an attempt's own deadline is real time, its lease is quick time: the lease must stay longer
 QUICK = {"TASKBELL_ATTEMPT_TIMEOUT_SECONDS": "300"}

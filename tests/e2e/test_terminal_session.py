@@ -17,6 +17,7 @@ from deploy.demo.subscriber import Subscriber
 from dispatch.signing import new_secret
 from tests.e2e.process import TASKBELL, Process, processes
 from tests.e2e.terminal import COLUMNS, HIDDEN, SHOWN, Terminal, opened
+from tests.faults.servers import Nursery
 
 TASK = "176843862716480"
 COLOUR = re.compile(r"\x1b\[[0-9;]*3[0-9][0-9;]*m")
@@ -51,11 +52,13 @@ def at(server: Process, folder: Path) -> Desk:
     return Desk(folder, {"TASKBELL_URL": server.url, "TASKBELL_API_KEY": key})
 
 
-async def test_a_session_from_track_to_replay(sqlite_url: str, tmp_path: Path) -> None:
+async def test_a_session_from_track_to_replay(
+    sqlite_url: str, tmp_path: Path, home: Nursery
+) -> None:
     secret = new_secret()
     program = Subscriber(secret)
     async with (
-        processes(tmp_path, sqlite_url, {}) as [server],
+        processes(tmp_path, sqlite_url, {}, home=home) as [server],
         LocalServer(program.app) as hook,
     ):
         desk = at(server, tmp_path)

@@ -25,6 +25,7 @@ from store.database import open_database
 from store.schema import HEAD
 from tests.e2e.process import Process, processes, until
 from tests.e2e.test_readme import ROOT, blocks
+from tests.faults.servers import Nursery
 from tests.newer import newer_schema
 
 # no provider keys: pushes are recorded as they come. A short attempt makes a short lease.
@@ -41,7 +42,7 @@ def roles(*names: str) -> list[dict[str, str]]:
 
 
 async def test_nobody_misses_or_repeats_what_two_receivers_record(
-    postgresql_url: str, tmp_path: Path
+    postgresql_url: str, tmp_path: Path, home: Nursery
 ) -> None:
     first, second = Subscriber(""), Subscriber("")
     settings = roles("receive", "receive", "poll", "dispatch", "dispatch")
@@ -50,7 +51,7 @@ async def test_nobody_misses_or_repeats_what_two_receivers_record(
     async with (
         LocalServer(first.app) as hook,
         LocalServer(second.app) as other_hook,
-        processes(tmp_path, postgresql_url, *settings) as running,
+        processes(tmp_path, postgresql_url, *settings, home=home) as running,
     ):
         faces = running[:2]
         await subscribe(faces[0], first, hook.url)
@@ -71,13 +72,14 @@ async def test_nobody_misses_or_repeats_what_two_receivers_record(
 
 
 async def test_a_notice_saves_waiting_for_the_look_and_losing_it_costs_a_second_at_most(
-    postgresql_url: str, tmp_path: Path
+    postgresql_url: str, tmp_path: Path, home: Nursery
 ) -> None:
     subscriber = Subscriber("")
     async with (
         LocalServer(subscriber.app) as hook,
-        processes(tmp_path, postgresql_url, *roles("receive", "dispatch")) as (face, sender),
+        processes(tmp_path, postgresql_url, *roles("receive", "dispatch"), home=home) as running,
     ):
+        face, sender = running
         await subscribe(face, subscriber, hook.url)
         way = partial(seconds_to, subscriber, face)
         await way(0)  # opens connections
@@ -99,19 +101,20 @@ async def test_a_notice_saves_waiting_for_the_look_and_losing_it_costs_a_second_
 
 
 async def test_others_deliver_what_a_killed_process_had_claimed(
-    postgresql_url: str, tmp_path: Path
+    postgresql_url: str, tmp_path: Path, home: Nursery
 ) -> None:
     subscriber = Subscriber("")
     settings = roles("receive", "dispatch", "dispatch")
+    quick = {"lease_margin": 4}  # what the killed one had claimed waits for 5 seconds
     async with (
         LocalServer(Slow(subscriber.app, 0.3)) as hook,
-        processes(tmp_path, postgresql_url, *settings) as (face, *_),
+        processes(tmp_path, postgresql_url, *settings, home=home, tricks=quick) as (face, *_),
     ):
         await subscribe(face, subscriber, hook.url)
         await push_through([face], range(120))
 
         claimed = await kill_one_that_delivers(postgresql_url)
-        await until(partial(nothing_is_owed, face), 40, every=0.3)  # its leases are 16 s long
+        await until(partial(nothing_is_owed, face), 40, every=0.3)
         events = await follow(face, 120)
 
     assert claimed
@@ -122,12 +125,15 @@ async def test_others_deliver_what_a_killed_process_had_claimed(
 
 
 async def test_two_versions_work_side_by_side_while_one_is_upgraded(
-    postgresql_url: str, tmp_path: Path
+    postgresql_url: str, tmp_path: Path, home: Nursery
 ) -> None:
     subscriber = Subscriber("")
     async with (
         LocalServer(subscriber.app) as hook,
-        processes(tmp_path, postgresql_url, *2 * roles("receive,poll,dispatch")) as (one, other),
+        processes(tmp_path, postgresql_url, *2 * roles("receive,poll,dispatch"), home=home) as (
+            one,
+            other,
+        ),
     ):
         await subscribe(one, subscriber, hook.url)
         await push_through([one, other], range(30))
@@ -190,7 +196,7 @@ async def push_through(faces: Sequence[Process], numbers: Sequence[int]) -> None
             url = faces[number % len(faces)].url + path
             assert (await provider.post(url, json=body)).status_code == 200
 
-    async with httpx.AsyncClient(timeout=20, trust_env=False) as provider:
+    async with httpx.AsyncClient(timeout=20, trust_env=False, verify=False) as provider:
         await asyncio.gather(*(push_some(provider) for _ in range(PUSHERS)))
 
 
@@ -248,7 +254,7 @@ class Reader(Process):
         self._environment |= {"TASKBELL_PORT": str(self.port), "HOME": str(folder)}
         self._script = script
 
-    def _open(self) -> subprocess.Popen[bytes]:
+    def _popen(self) -> subprocess.Popen[bytes]:
         with self.log.open("wb") as log:
             return subprocess.Popen(
                 ["sh", "-euc", f"trap '' TERM\n{self._script}"],

@@ -1,7 +1,8 @@
 """Servers that start in a tenth of a second: forked from a process that has imported everything.
 
 python -m tests.faults.nursery: a line on stdin is JSON, {"environment": …, "log": …, "tricks": …}, and
-starts a server; its pid is answered. All of them end with this process, and it with its stdin.
+starts a server; its pid is answered. "code" may name a file for its exit code. All of them end with
+this process, and it with its stdin.
 """
 
 from __future__ import annotations
@@ -48,6 +49,8 @@ def _become(wish: dict[str, Any]) -> NoReturn:
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
+        if "code" in wish:
+            Path(wish["code"]).write_text(str(code))
         os._exit(code)
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from tests.databases import PostgreSQL
 from tests.faults.fault import Fault, NotHere, Outcome, faults
 from tests.faults.rigs import new_rig
-from tests.faults.servers import Nursery, nursery
+from tests.faults.servers import Nursery
 
 EACH = [
     pytest.param(fault, engine, id=f"{name}, {engine}")
@@ -21,12 +19,6 @@ CHEAP_CONTROLS = (
     ("order of calls", "sqlite", "synchronous = NORMAL"),
 )
 """The others are run by ./tests/faults/run."""
-
-
-@pytest.fixture(scope="module")
-def home() -> Iterator[Nursery]:
-    with nursery() as made:
-        yield made
 
 
 @pytest.mark.parametrize(("fault", "engine"), EACH)
