@@ -17,12 +17,37 @@ find_python() {
 
 # prepare NAME LOCK: install LOCK and this checkout into .venv unless that was done already.
 prepare() {
-  name=$1 lock=$2 venv=$root/.venv stamp=$root/.venv/installed-$1
+  name=$1 lock=$2 venv=$root/.venv stamp=$root/.venv/installed-$1 turn=$root/.venv.lock
   want=$(cat "$lock" "$root/pyproject.toml" | cksum)
-  if [ -x "$venv/bin/python" ] && [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$want" ] &&
-    [ "$(cat "$venv/made-for" 2>/dev/null)" = "$root" ]; then
-    return 0
-  fi
+  if is_installed; then return 0; fi
+  wait_for_turn
+  if is_installed || install_it; then failed=0; else failed=1; fi
+  rm -rf "$turn"
+  return $failed
+}
+
+is_installed() {
+  [ -x "$venv/bin/python" ] && [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$want" ] &&
+    [ "$(cat "$venv/made-for" 2>/dev/null)" = "$root" ]
+}
+
+# Two that install into one .venv at a time would break it. Who was killed meanwhile holds nobody up.
+wait_for_turn() {
+  told=
+  until mkdir "$turn" 2>/dev/null; do
+    holder=$(cat "$turn/pid" 2>/dev/null) || holder=
+    if [ -n "$holder" ] && ! kill -0 "$holder" 2>/dev/null; then
+      rm -rf "$turn"
+      continue
+    fi
+    [ -n "$told" ] || say "another command is installing: waiting for it (it holds $turn)"
+    told=yes
+    sleep 1
+  done
+  echo $$ >"$turn/pid"
+}
+
+install_it() {
   python=$(find_python) || return 1
   if ! "$venv/bin/python" -c '' 2>/dev/null || [ "$(cat "$venv/made-for" 2>/dev/null)" != "$root" ]; then
     say "making $venv"

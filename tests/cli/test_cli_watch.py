@@ -3,6 +3,7 @@ import io
 import json
 import os
 import pty
+import select
 import signal
 import struct
 import subprocess
@@ -300,6 +301,9 @@ def server() -> Iterator[Server]:
         thread.join()
 
 
+_PATIENCE_SECONDS = 30
+
+
 class Terminal:
     """`taskbell watch` in a pseudo-terminal of 100 columns, its stderr apart."""
 
@@ -319,6 +323,8 @@ class Terminal:
 
     def read_until(self, text: str) -> str:
         while text.encode() not in self._seen:
+            ready, _, _ = select.select([self._ours], [], [], _PATIENCE_SECONDS)
+            assert ready, f"{text!r} never came: {self._seen[-500:]!r}"
             self._seen += os.read(self._ours, 4096)
         return self._seen.decode(errors="replace")
 
