@@ -13,6 +13,7 @@ import os
 import shlex
 import signal
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,7 @@ from deploy.demo.server import LocalServer
 from deploy.demo.simulator import Simulator, base_urls
 from deploy.demo.stage import free_port
 from deploy.settings import process_environment
+from dispatch.signing import new_secret, signed_headers
 from store.clock import system_clock
 from tests.dispatch.fake_chat import FAKES, SECRET, FakeChat
 from tests.docs.pages import ROOT, Block, Page
@@ -55,10 +57,11 @@ class Trouble(Exception):
 
 @dataclass
 class Receiver:
-    """Takes whatever is sent to it."""
+    """Takes whatever is sent to it. taken: how often, by path and type of event."""
 
     url: str = ""
-    taken: list[Request] = field(default_factory=list)
+    taken: Counter[tuple[str, str]] = field(default_factory=Counter)
+    _news: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     @contextlib.asynccontextmanager
     async def served(self) -> AsyncIterator[Receiver]:
@@ -69,8 +72,14 @@ class Receiver:
 
     async def _take(self, request: Request) -> Response:
         await request.body()
-        self.taken.append(request)
+        async with self._news:
+            self.taken[request.url.path, request.headers["ce-type"]] += 1
+            self._news.notify_all()
         return Response(status_code=204)
+
+    async def wait_for(self, path: str, event_type: str, count: int = 1) -> None:
+        async with asyncio.timeout(BLOCK_SECONDS), self._news:
+            await self._news.wait_for(lambda: self.taken[path, event_type] >= count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +121,23 @@ async def world(folder: Path) -> AsyncIterator[World]:
                 "http://127.0.0.1:8000": here,
                 "API_KEY=…": f"API_KEY={PROVIDER_KEY}",
                 "SEC…": SECRET,
+                "whsec_…": keep_a_request(folder),
+                "listen 3000": f"listen {receiver.url}",
                 "9009": str(free_port()),  # where the tutorial's subscriber listens
             },
             simulator=simulator,
             chats=chats,
             receiver=receiver,
         )
+
+
+def keep_a_request(folder: Path) -> str:
+    """Leave what a subscriber would have kept of one; the secret that signed it."""
+    secret, body = new_secret(), b'{"type":"task.succeeded"}'
+    headers = signed_headers([secret], "evt_1", int(system_clock().timestamp()), body)
+    (folder / "body.json").write_bytes(body)
+    (folder / "headers.txt").write_text("".join(f"{k}: {v}\n" for k, v in headers.items()))
+    return secret
 
 
 def _environment(folder: Path, simulator_url: str, port: int) -> dict[str, str]:

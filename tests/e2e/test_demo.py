@@ -13,13 +13,20 @@ from pathlib import Path
 
 import httpx
 
+from tests.docs.pages import page
 from tests.e2e.process import TASKBELL, until
 from tests.pages import Browser
+
+SHORT, LONG = (
+    [TASKBELL, *command.split()[1:]]
+    for block in page("README.md").blocks(heading="Look at it")
+    for command in block.commands
+)
 
 
 def test_the_demo_ends_well_in_under_20_seconds(tmp_path: Path) -> None:
     done = subprocess.run(
-        [TASKBELL, "demo"],
+        SHORT,
         cwd=tmp_path,
         env={"PYTHONUTF8": "1", "COLUMNS": "100"},
         capture_output=True,
@@ -59,7 +66,7 @@ async def staying(folder: Path) -> AsyncIterator[tuple[subprocess.Popen[str], st
 
 def _start_staying(folder: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [TASKBELL, "demo", "--stay"],
+        LONG,
         cwd=folder,
         env={"PYTHONUTF8": "1", "COLUMNS": "100", "TMPDIR": os.fspath(folder)},
         stdout=subprocess.PIPE,

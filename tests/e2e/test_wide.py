@@ -23,14 +23,15 @@ from deploy.settings import process_environment
 from store.clock import monotonic
 from store.database import open_database
 from store.schema import HEAD
+from tests.docs.pages import ROOT, page
 from tests.e2e.process import Process, processes, until
-from tests.e2e.test_readme import ROOT, blocks
 from tests.faults.servers import Nursery
 from tests.newer import newer_schema
 
 # no provider keys: pushes are recorded as they come. A short attempt makes a short lease.
 ENVIRONMENT = {"TASKBELL_ATTEMPT_TIMEOUT_SECONDS": "1", "TASKBELL_RETRY_SCHEDULE": "1,1,2,5,10"}
 API_KEY = "the-admin-key-of-these-tests-0123456789"
+SCALE_OUT = "deploy/docs/how-to/scale-out.md"
 SLACK_SECONDS = 2
 """For machines that are busy with other things."""
 
@@ -156,10 +157,10 @@ async def test_two_versions_work_side_by_side_while_one_is_upgraded(
     assert codes == [0, 0]
 
 
-async def test_the_three_commands_of_the_readme_start_two_hosts(
+async def test_the_commands_of_the_page_on_scaling_out_start_two_hosts(
     postgresql_url: str, tmp_path: Path
 ) -> None:
-    settings, *commands = blocks("Many hosts")
+    settings, *commands = (block.text for block in page(SCALE_OUT).blocks())
     ours = settings.replace(
         "postgresql://taskbell:password@db.example.com/taskbell", f"'{postgresql_url}'"
     ).replace("SECRET_KEYS=…", "SECRET_KEYS=a-secret-that-both-of-the-two-hosts-know")
@@ -248,7 +249,7 @@ _BUSY = "FROM deliveries WHERE status = 'in_flight'"
 
 
 class Reader(Process):
-    """A server that a reader of the README starts in a shell."""
+    """A server that a reader of the page on scaling out starts in a shell."""
 
     def __init__(self, folder: Path, script: str) -> None:
         super().__init__(folder, "", API_KEY, {"PATH": process_environment()["PATH"]})
