@@ -14,7 +14,7 @@ import shlex
 import signal
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -303,16 +303,16 @@ class Reader:
     async def __aexit__(self, *_error: object) -> None:
         await self._end_what_stays()
 
-    async def read(self, page: Page) -> str:
+    async def read(self, page: Page, known: Collection[str] = ()) -> str:
         """Type its blocks, all in one terminal but for those that stay. Raises Trouble.
 
-        Returns what was printed.
+        known: blocks that were typed elsewhere, word for word. Returns what was printed.
         """
         terminal = Terminal(self._world)
         printed = ""
         try:
             for block in page.blocks():
-                if block.test is None:
+                if block.test is None and block.text not in known:
                     printed += await self._type(page, block, terminal)
         finally:
             await terminal.close()
