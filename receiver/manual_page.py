@@ -30,13 +30,13 @@ PROBLEMS = {
 
 
 def manual_page(manual: Manual) -> Response:
-    """The page, with a policy that lets its one style through and nothing else."""
+    """The page, with a policy that lets its one style and its icon through and nothing else."""
     html = _templates().get_template("manual.html").render(manual=manual, problems=PROBLEMS)
     [style] = re.findall(r"<style>(.*?)</style>", html, re.DOTALL)
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     policy = (
-        f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none';"
-        " frame-ancestors 'none'"
+        f"default-src 'none'; style-src 'sha256-{digest}'; img-src 'self'; base-uri 'none';"
+        " form-action 'none'; frame-ancestors 'none'"
     )
     return Response(html, media_type="text/html", headers={"content-security-policy": policy})
 

@@ -79,12 +79,17 @@ async def test_the_page_needs_no_key_no_script_and_no_other_host(taskbell: Taskb
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
     page = Page(answer.text)
-    assert page.tags["script"] == page.tags["link"] == page.tags["img"] == 0
+    assert page.tags["script"] == page.tags["img"] == 0
     assert not [name for name in page.attributes if name.startswith("on") or name == "style"]
-    assert {link for link in page.links if not link.startswith("#")} == {"/openapi.json"}
+    elsewhere = {link for link in page.links if not link.startswith("#")}
+    assert elsewhere == {"/openapi.json", "/static/icon.svg"}
+    for link in elsewhere:
+        assert (await taskbell.door.get(link)).status_code == 200
 
 
-async def test_its_policy_lets_its_one_style_through_and_nothing_else(taskbell: Taskbell) -> None:
+async def test_its_policy_lets_its_one_style_and_its_icon_through_and_nothing_else(
+    taskbell: Taskbell,
+) -> None:
     answer = await taskbell.door.get("/docs")
 
     [style] = re.findall(r"<style>(.*?)</style>", answer.text, re.DOTALL)
@@ -94,6 +99,7 @@ async def test_its_policy_lets_its_one_style_through_and_nothing_else(taskbell: 
     assert rules == {
         "default-src": "'none'",
         "style-src": f"'sha256-{digest}'",
+        "img-src": "'self'",
         "base-uri": "'none'",
         "form-action": "'none'",
         "frame-ancestors": "'none'",
