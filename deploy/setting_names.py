@@ -73,8 +73,8 @@ GENERAL = (
     Setting(
         "WEBHOOK_SECRET",
         None,
-        "a subscription's `whsec_…` secret, for `taskbell verify` alone",
-        otherwise="`verify` asks for it",
+        "a `whsec_…` secret: `taskbell verify` checks with it, `listen` signs with it",
+        otherwise="`verify` asks for it, `listen` makes one",
     ),
 )
 
