@@ -51,6 +51,12 @@ def test_the_python_example_verifies_what_is_really_sent(name: str) -> None:
     assert names["event"] == {"type": "task.succeeded", "data": {"task": {"outputs": []}}}
 
 
+def test_the_page_on_dify_sends_what_the_trigger_of_the_example_wants() -> None:
+    wanted = re.findall(r"--shape .+", page("deploy/examples/dify.md").text)
+
+    assert re.findall(r"--shape .+", page("deploy/docs/how-to/dify.md").text) == wanted
+
+
 @pytest.mark.parametrize(("name", "language"), DASHBOARD.items())
 def test_the_dashboard_says_what_a_page_says_it_does(name: str, language: str) -> None:
     shown = set(Words(language).texts.values())

@@ -18,7 +18,7 @@ from tests.e2e.process import TASKBELL, until
 from tests.pages import Browser
 
 SHORT, LONG = (
-    [TASKBELL, *command.split()[1:]]
+    [os.fspath(TASKBELL), *command.split()[1:]]
     for block in page("README.md").blocks(heading="Look at it")
     for command in block.commands
 )
