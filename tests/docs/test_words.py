@@ -12,7 +12,11 @@ from receiver.pages.words import Words
 from store.clock import system_clock
 from tests.docs.pages import page, pages
 
-VERIFYING = ["README.md", "deploy/docs/how-to/write-a-subscriber.md"]
+VERIFYING = [
+    "README.md",
+    "deploy/docs/how-to/write-a-subscriber.md",
+    "deploy/docs/zh-CN/README.md",
+]
 DASHBOARD = {
     "deploy/docs/tutorial.md": "en",
     "deploy/docs/how-to/find-out-what-is-wrong.md": "en",
