@@ -78,7 +78,7 @@ async def test_in_a_storm_each_task_ends_once_and_rightly_for_each_subscriber(
     database_url: str,
 ) -> None:
     faults = Faults(
-        drop=0.3, duplicate=0.3, reorder=1.0, rate_limited=0.05, unavailable=0.05, fail=0.1
+        drop=0.3, duplicate=0.3, reorder=1.0, rate_limited=0.1, unavailable=0.05, fail=0.1
     )
     flaky = Subscriber("", fail_first=20)
     async with (
