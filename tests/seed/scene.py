@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from random import Random
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 from sqlalchemy import event as sqlalchemy_event
 
 from store import keys, subscriptions
@@ -23,7 +23,7 @@ from store.records import Receipt, Unread, keep_unread
 from store.retention import cancel_leftovers
 from store.schema import migrate
 from store.store import Store
-from store.tables import tasks
+from store.tables import deliveries, events, tasks
 from store.vault import Vault
 from tests import making
 from tests.seed import hostile, jobs
@@ -41,11 +41,17 @@ _PROMPTS = ("A lighthouse in a storm", "一只猫坐在月亮上", "Waves at dus
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What there is to look at. Ids by the names that tests call them by."""
+    """What there is to look at. Ids by the names that tests call them by.
+
+    events: the newest of each task, by the task's name; of those about no task, by type.
+    deliveries: the newest of each subscription and status, by both.
+    """
 
     end: datetime
     tasks: Mapping[str, str]
     subscriptions: Mapping[str, str]
+    events: Mapping[str, str]
+    deliveries: Mapping[tuple[str, str], str]
 
 
 def seed(database_url: str, secret_keys: tuple[str, ...], end: datetime) -> Scene:
@@ -84,16 +90,32 @@ def _played(store: Store, clock: ManualClock, vault: Vault, end: datetime) -> Sc
     for raw in (b"<html>not JSON</html>", hostile.TEXT.encode()):
         store.write_now(keep_unread, Unread("minimax", Receipt("cb_scene", raw)))
     ids = store.read_now(_ids)
+    named = {name: ids[job.task] for name, (job, _) in stories.items()}
+    called = {task: name for name, task in named.items()}
     return Scene(
         end,
-        {name: ids[job.task] for name, (job, _) in stories.items()},
+        named,
         {subscriber.name: sid for sid, subscriber in cast.items()},
+        {called.get(about, about): event for about, event in store.read_now(_newest_events)},
+        {(cast[s].name, status): did for s, status, did in store.read_now(_newest_deliveries)},
     )
 
 
 def _ids(connection: Connection) -> dict[str, str]:
     rows = connection.execute(select(tasks.c.provider_task_id, tasks.c.id))
     return {row.provider_task_id: row.id for row in rows}
+
+
+def _newest_events(connection: Connection) -> list[tuple[str, str]]:
+    about = func.coalesce(events.c.task_id, events.c.type)
+    found = connection.execute(select(about, func.max(events.c.id)).group_by(about))
+    return [(subject, newest) for subject, newest in found]
+
+
+def _newest_deliveries(connection: Connection) -> list[tuple[str, str, str]]:
+    of = deliveries.c.subscription_id, deliveries.c.status
+    found = connection.execute(select(*of, func.max(deliveries.c.id)).group_by(*of))
+    return [(subscription, status, newest) for subscription, status, newest in found]
 
 
 Stories = dict[str, tuple[Job, Timed]]
