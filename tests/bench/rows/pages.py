@@ -45,7 +45,8 @@ class Pages:
 
 def _pages(crowd: Crowd) -> Mapping[str, str]:
     """Each screen as it opens, and what is hardest to answer on it."""
-    task, one = crowd.scene.tasks["failed"], crowd.scene.subscriptions["crm"]
+    scene = crowd.scene
+    task, one = scene.tasks["failed"], scene.subscriptions["crm"]
     return {
         "tasks": "/",
         "tasks, failed": "/?status=failed",
@@ -55,10 +56,17 @@ def _pages(crowd: Crowd) -> Mapping[str, str]:
         "a task": f"/tasks/{task}",
         "events": "/events",
         "events, provider that is nowhere": "/events?provider=nowhere",
+        "events of a type": "/events?type=task.timed_out",
+        "an event": f"/events/{scene.events['usual 3']}",
         "deliveries": "/deliveries",
         "deliveries, dead": "/deliveries?status=dead",
         "deliveries, dead to one": f"/deliveries?status=dead&subscription={one}",
         "dead deliveries, counted": f"/deliveries/replay?subscription={one}",
+        "deliveries, canceled": "/deliveries?status=canceled",
+        "a delivery": f"/deliveries/{scene.deliveries['crm', 'dead']}",
+        "subscriptions": "/subscriptions",
+        "a subscription": f"/subscriptions/{one}",
+        "providers": "/providers",
     }
 
 
