@@ -6,32 +6,35 @@ Without that they are taken all the same, to see that they can be, and thrown aw
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
-
-import pytest
 
 from deploy.settings import process_environment
-from tests.browser.screens import SCREENS
+from tests.browser.screens import SCREENS, Where
 from tests.browser.visits import Visits
+from tests.browser.windows import Language, Theme
 
 _IMAGES = Path(__file__).parents[2] / "deploy" / "docs" / "images"
 _LARGEST = 200 * 1024
-_SHOWN: dict[str, tuple[str, dict[str, Any]]] = {
-    "tasks-light": ("tasks", {}),
-    "tasks-dark": ("tasks", {"theme": "dark"}),
-    "tasks-zh": ("tasks", {"language": "zh"}),
-    "task": ("a task that failed", {}),
+_SHOWN: dict[str, tuple[Where, Language, Theme]] = {
+    "tasks-light": (SCREENS["tasks"]["tasks"], "en", "light"),
+    "tasks-dark": (SCREENS["tasks"]["tasks"], "en", "dark"),
+    "tasks-zh": (SCREENS["tasks"]["tasks"], "zh", "light"),
+    "task": (SCREENS["tasks"]["one that failed"], "en", "light"),
+    "event-zh": (SCREENS["events"]["one that was pushed"], "zh", "light"),
+    "delivery": (SCREENS["deliveries"]["one that is dead"], "en", "light"),
+    "subscription-dark": (SCREENS["subscriptions"]["a failing one"], "en", "dark"),
+    "providers": (SCREENS["providers"]["providers"], "en", "light"),
 }
-"""By the names of their files: which screen, and how it is looked at."""
+"""By the names of their files: what is shown, and how."""
 
 
-@pytest.mark.parametrize("name", _SHOWN)
-async def test_a_picture_for_the_documentation(visit: Visits, tmp_path: Path, name: str) -> None:
-    wanted = "SCREENSHOTS" in process_environment()
-    path = (_IMAGES if wanted else tmp_path) / f"{name}.png"
-    screen, how = _SHOWN[name]
+async def test_pictures_are_taken_for_the_documentation(visit: Visits, tmp_path: Path) -> None:
+    folder = _IMAGES if "SCREENSHOTS" in process_environment() else tmp_path
+    page = await visit("/login")
 
-    page = await visit(SCREENS[screen](visit.site.scene), **how)
-    await page.screenshot(path=path, animations="disabled", caret="hide")
+    for name, (where, language, theme) in _SHOWN.items():
+        await page.emulate_media(color_scheme=theme)
+        await page.goto(f"{where(visit.site.scene)}?lang={language}")
+        await page.screenshot(path=folder / f"{name}.png", animations="disabled", caret="hide")
 
-    assert path.stat().st_size < _LARGEST
+    sizes = {name: (folder / f"{name}.png").stat().st_size for name in _SHOWN}
+    assert {name: size for name, size in sizes.items() if size > _LARGEST} == {}
