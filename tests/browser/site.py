@@ -12,7 +12,7 @@ from starlette.routing import Mount
 from deploy.demo.server import LocalServer
 from deploy.demo.stage import free_port
 from store.clock import ManualClock
-from tests.app import Taskbell, running
+from tests.app import Taskbell, good, running
 from tests.seed.scene import Scene
 
 
@@ -24,6 +24,11 @@ class Site:
     taskbell: Taskbell
     scene: Scene
     clock: ManualClock
+
+    async def move(self, subscription: str, url: str) -> None:
+        """Send what a subscription of the scene gets to another URL."""
+        path = f"/v1/subscriptions/{self.scene.subscriptions[subscription]}"
+        good(await self.taskbell.api.patch(path, json={"url": url}))
 
 
 @contextlib.asynccontextmanager

@@ -12,11 +12,15 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from deploy.demo.server import LocalServer
+from receiver.pages.session import LASTS
 from store.events import Kind, Output, Status
 from store.keys import Scope
 from store.records import record
 from tests import making
+from tests.browser.screens import SCREENS
 from tests.browser.visits import Visits
+from tests.browser.ways import press
+from tests.pages import Document
 from tests.seed import hostile
 from tests.seed.scene import KEYS
 
@@ -99,10 +103,51 @@ async def test_escape_takes_the_second_question_back(visit: Visits) -> None:
     await expect(page.locator("details.sure summary")).to_be_focused()
 
 
-async def test_who_may_only_read_finds_no_buttons(visit: Visits) -> None:
-    page = await visit(f"/tasks/{visit.site.scene.tasks['slow']}", key=Scope.READ)
+async def test_who_may_only_read_finds_nothing_to_change_anywhere(visit: Visits) -> None:
+    page = await visit("/login", key=Scope.READ)
+    paths = [where(visit.site.scene) for group in SCREENS.values() for where in group.values()]
 
-    await expect(page.get_by_role("main").get_by_role("button")).to_have_count(0)
+    offered = {}
+    for path in paths:
+        document = Document(await (await page.context.request.get(path)).text())
+        actions = {form.attributes["action"] for form in document.all("form", method="post")}
+        links = {link.attributes["href"] for link in document.all("a")}
+        offered[path] = actions | (links & {"/subscriptions/new"})
+
+    assert set().union(*offered.values()) == {"/settings", "/logout"}, offered
+
+
+async def test_the_provider_is_asked_now(visit: Visits) -> None:
+    page = await visit(f"/tasks/{visit.site.scene.tasks['slow']}", key=Scope.WRITE)
+
+    await press(page.get_by_role("button", name="Ask the provider now"), "keys")
+
+    await expect(page.get_by_role("status").first).to_contain_text("asked now")
+    await expect(page.get_by_text("The next question is due now")).to_be_visible()
+
+
+async def test_a_link_signs_in_once(visit: Visits) -> None:
+    link = f"/login?once={visit.site.taskbell.service.once_links.issue()}"
+    first, second = await visit(link, key=None), await visit(link, key=None)
+
+    await press(first.get_by_role("button", name="Open the dashboard"), "keys")
+    await expect(first.get_by_role("heading", level=1)).to_have_text("Tasks")
+    visit.watch(second).expect("401")
+    await press(second.get_by_role("button", name="Open the dashboard"), "mouse")
+
+    await expect(second.get_by_role("alert")).to_contain_text("used already")
+
+
+async def test_who_looks_on_for_too_long_is_asked_to_sign_in(visit: Visits) -> None:
+    page = await visit("/subscriptions/new")
+    visit.watch(page).expect("401")
+    async with page.expect_response("**/live"):
+        await page.goto("/deliveries")
+    visit.site.clock.advance(seconds=LASTS.total_seconds())
+
+    await page.locator("#live").dispatch_event("changed")
+
+    await expect(page).to_have_url(f"{visit.site.url}/login?next=/deliveries")
 
 
 async def test_a_change_appears_by_itself_and_the_focus_stays(visit: Visits) -> None:
