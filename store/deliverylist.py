@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, func, select
+from sqlalchemy import ColumnElement, Connection, Select, Subquery, and_, exists, func, select
 
 from store.among import among
 from store.ids import first_id
@@ -250,10 +250,10 @@ def count_dead(
         query = query.where(deliveries.c.subscription_id.concat("") == subscription_id)
     if since is not None:  # no delivery is older than its event
         query = query.where(deliveries.c.id >= first_id("dlv", since), events.c.created_at >= since)
-    found = connection.execute(query).all()
-    newest = _newest(connection, {row.event_id for row in found[:COUNTED]})
-    left = [row for row in found[:COUNTED] if newest[row.event_id, row.subscription_id] == row.id]
-    return DeadLetters(_by_subscription(left), more=len(found) > COUNTED)
+    more = query.with_only_columns(deliveries.c.id).limit(1).offset(COUNTED)
+    newest = query.order_by(deliveries.c.id.desc()).limit(COUNTED).subquery("dead")
+    found = [Dead(*row) for row in connection.execute(_left_by_subscription(newest))]
+    return DeadLetters(found, more=connection.execute(more).first() is not None)
 
 
 _DEAD = (
@@ -269,24 +269,23 @@ _DEAD = (
     .join(events, events.c.id == deliveries.c.event_id)
     .join(subscriptions, subscriptions.c.id == deliveries.c.subscription_id)
     .where(_IS_DEAD, subscriptions.c.deleted_at.is_(None))
-    .order_by(deliveries.c.id.desc())
-    .limit(COUNTED + 1)
 )
 
 
-def _by_subscription(found: Sequence[Any]) -> list[Dead]:
-    of: dict[str, list[Any]] = {}
-    for row in found:
-        of.setdefault(row.subscription_id, []).append(row)
-    dead = [
-        Dead(
-            subscription_id,
-            rows[0].url,
-            rows[0].description,
-            rows[0].active,
-            len(rows),
-            min(row.created_at for row in rows),
-        )
-        for subscription_id, rows in of.items()
-    ]
-    return sorted(dead, key=lambda each: each.count, reverse=True)
+def _left_by_subscription(dead: Subquery) -> Select[Any]:
+    """As the fields of Dead; without those in whose place there is a later delivery."""
+    later = deliveries.alias("later")
+    subscriber = (dead.c.subscription_id, dead.c.url, dead.c.description, dead.c.active)
+    # concat: the event's index leads to a handful
+    replaced = exists().where(
+        later.c.event_id == dead.c.event_id,
+        later.c.subscription_id.concat("") == dead.c.subscription_id,
+        later.c.id.concat("") > dead.c.id,
+    )
+    count = func.count()
+    return (
+        select(*subscriber, count, func.min(dead.c.created_at))
+        .where(~replaced)
+        .group_by(*subscriber)
+        .order_by(count.desc())
+    )

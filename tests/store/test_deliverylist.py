@@ -142,7 +142,6 @@ def test_no_more_dead_ones_are_counted_than_can_be_in_time(
 ) -> None:
     die(store, clock, *owed(store, 3))
     monkeypatch.setattr(deliverylist, "COUNTED", 2)
-    monkeypatch.setattr(deliverylist, "_DEAD", deliverylist._DEAD.limit(3))
 
     found = store.read_now(count_dead)
 
