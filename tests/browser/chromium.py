@@ -9,7 +9,14 @@ MISSING = (
     "no Chromium on PATH, so tests/browser cannot run: install one with"
     " 'apt-get install chromium fonts-wqy-microhei', or put its folder on PATH"
 )
-_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+# the shell takes two thirds of the time: it has no windows to draw
+_NAMES = (
+    "chromium-headless-shell",
+    "chromium",
+    "chromium-browser",
+    "google-chrome",
+    "google-chrome-stable",
+)
 
 
 def find_chromium() -> str | None:
