@@ -276,6 +276,8 @@ async def _fields(request: Request) -> dict[str, str]:
 
 def _to_login(visit: Visit) -> Response:
     """To the login, and back to where somebody wanted to go when that was only to look."""
+    if "text/event-stream" in visit.request.headers.get("accept", ""):
+        return Response(status_code=401)  # a stream follows to no page
     wanted = visit.address if visit.request.method in ("GET", "HEAD") else "/"
     login = "/login" if wanted == "/" else f"/login?next={quote(wanted, safe='/')}"
     if "hx-request" in visit.request.headers:

@@ -56,6 +56,12 @@ async def test_without_a_login_every_page_leads_to_it(taskbell: Taskbell) -> Non
         assert task["provider_task_id"] not in answer.text.replace("task_", "")
 
 
+async def test_a_stream_is_led_to_no_page(taskbell: Taskbell) -> None:
+    answer = await browser(taskbell).client.get("/live", headers={"accept": "text/event-stream"})
+
+    assert (answer.status_code, answer.content) == (401, b"")
+
+
 async def test_a_wrong_key_signs_nobody_in_and_guessing_is_slowed_down(taskbell: Taskbell) -> None:
     person = browser(taskbell)
 

@@ -89,7 +89,7 @@ async def test_a_row_tells_how_the_day_went(taskbell: Taskbell, admin: Browser) 
 
     page = Document(await admin.see("/subscriptions"))
 
-    assert "webhook · CRM Failing since now Every event about tasks" in page.text
+    assert "webhook · CRM Failing first failed now Every event about tasks" in page.text
     assert "0 delivered, 1 failed" in page.text
     assert "1 next in 5 min" in page.text
     assert page.all("svg", aria_label="Last 24 hours: 0 attempts delivered, 1 failed", role="img")
