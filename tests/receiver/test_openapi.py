@@ -25,7 +25,7 @@ from store.database import open_database
 from tests.app import ADMIN_KEY, HOOK, SECRET_KEYS, Taskbell, good, running
 from tests.databases import copy_sqlite
 
-EXAMPLES = 4
+EXAMPLES = 2
 """Per operation, in each of the phases that try random data."""
 
 JUDGE = {
