@@ -232,10 +232,11 @@ def _copy_table(reading: Connection, writing: Connection, each: TableClause) -> 
         found = reading.execution_options(yield_per=BATCH).execute(_in_order(each))
         for batch in found.mappings().partitions():
             insert.run(writing, [dict(row) for row in batch])
-    except Exception as error:
+    except Exception as error:  # what cannot be read fails in many ways; the rest goes on up
         if not unreadable(error):
             raise
-        raise StoreError(f"a row of {each.name} cannot be read: {error}") from None
+        # its text would quote the row
+        raise StoreError(f"a row of {each.name} cannot be read ({type(error).__name__})") from None
 
 
 def _in_order(each: TableClause) -> Select[Any]:

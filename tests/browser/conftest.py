@@ -39,7 +39,7 @@ def chromium_path() -> str:
     if found is None:
         if process_environment().get(_NEEDED):
             pytest.fail(MISSING, pytrace=False)
-        pytest.skip(MISSING)
+        pytest.skip(MISSING)  # says what to install; where it is needed it has failed above
     return found
 
 
