@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 import httpx
 
 from receiver.body import BadBody, BodyTooLarge, parse_json
+from receiver.failures import Blame, Code
 from receiver.provider import Answer, ProviderError
 from receiver.transport import AiohttpTransport
 from store.clock import Clock
@@ -71,13 +72,13 @@ class HttpAsker:
             async with asyncio.timeout(self._deadline_seconds):
                 return await self._ask(path, params, raw_statuses)
         except (TimeoutError, httpx.TimeoutException):
-            raise self._trouble("no answer in time", "timeout") from None
+            raise self._trouble("no answer in time", Code.TIMEOUT) from None
         except httpx.HTTPError as error:
-            raise self._trouble(_network_words(error), "unreachable") from None
+            raise self._trouble(_network_words(error), Code.UNREACHABLE) from None
         except (httpx.InvalidURL, UnicodeError):
             raise ProviderError(
                 f"{self._asked}: no URL can be made of this task's id",
-                code="bad_path",
+                code=Code.BAD_ID,
                 permanent=True,
             ) from None
 
@@ -90,7 +91,7 @@ class HttpAsker:
             body = parse_json(self._without_key(await _read(response)))
         except (BadBody, BodyTooLarge) as error:
             if status == 200 and status not in raw_statuses:
-                code = "too_large" if isinstance(error, BodyTooLarge) else "not_json"
+                code = Code.TOO_LARGE if isinstance(error, BodyTooLarge) else Code.NOT_JSON
                 raise self._trouble(f"200, but {error}", code) from None
         finally:
             await response.aclose()
@@ -112,7 +113,7 @@ class HttpAsker:
         return raw.replace(self._key, b"...") if self._key else raw
 
     def _trouble(self, what: str, code: str) -> ProviderError:
-        return ProviderError(f"{self._asked}: {what}", code=code, provider_wide=True)
+        return ProviderError(f"{self._asked}: {what}", code=code, blame=Blame.WAY)
 
 
 def _headers(api_key: str | None, user_agent: str) -> httpx.Headers:
@@ -161,27 +162,31 @@ def refuse(
     said = f"{asked}: {status} ({words})" if words else f"{asked}: {status}"
     match status:
         case 401 | 403:
-            return _wide(f"{asked}: {status}, the API key was refused", "key_refused", wait)
+            return _wide(
+                f"{asked}: {status}, the API key was refused", Code.KEY_REFUSED, Blame.KEY, wait
+            )
         case 402:
-            return _wide(said, "balance", wait)
+            return _wide(said, Code.BALANCE, Blame.KEY, wait)
         case 429:
-            return _wide(said, "rate_limited", wait)
+            return _wide(said, Code.RATE_LIMITED, Blame.PROVIDER, wait)
         case 404:
-            return ProviderError(said, code="not_found", permanent=True)
+            return ProviderError(said, code=Code.NOT_FOUND, permanent=True)
         case 408 | 425:
-            return ProviderError(said, code="not_now", retry_after=wait)
+            return ProviderError(said, code=Code.NOT_NOW, retry_after=wait)
         case _ if status >= 500:
-            return _wide(said, "unavailable", wait)
+            return _wide(said, Code.UNAVAILABLE, Blame.PROVIDER, wait)
         case _ if status >= 400:
-            return ProviderError(said, code="refused", permanent=True)
+            return ProviderError(said, code=Code.REFUSED, permanent=True)
         case _ if status >= 300:
-            return _wide(f"{asked}: {status}, redirects are not followed", "redirect", None)
+            return _wide(
+                f"{asked}: {status}, redirects are not followed", Code.REDIRECT, Blame.WAY, None
+            )
         case _:
             return ProviderError(said, code="unexpected_status")
 
 
-def _wide(message: str, code: str, wait: timedelta | None) -> ProviderError:
-    return ProviderError(message, code=code, provider_wide=True, retry_after=wait)
+def _wide(message: str, code: str, blame: Blame, wait: timedelta | None) -> ProviderError:
+    return ProviderError(message, code=code, blame=blame, retry_after=wait)
 
 
 def _error_words(body: Any) -> str:

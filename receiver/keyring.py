@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from receiver.failures import Blame, Code
 from receiver.provider import ProviderError
 
 FRESH = timedelta(hours=24)
@@ -81,7 +82,7 @@ def read_jwks(page: Any) -> dict[str, bytes]:
     """
     entries = page.get("keys") if isinstance(page, dict) else None
     if not isinstance(entries, list):
-        raise ProviderError("the key page is not a JWKS", code="unreadable", provider_wide=True)
+        raise ProviderError("the key page is not a JWKS", code=Code.UNREADABLE, blame=Blame.WAY)
     keys: dict[str, bytes] = {}
     for entry in entries:
         public = _public_bytes(entry)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from statistics import median
 
-from receiver.watch import Watch
+from receiver.watch import Heard, Watch
 from store.clock import Clock
 from store.events import Status
 
@@ -83,3 +83,6 @@ class Lately(Watch):
         if provider in self.of:
             self.of[provider].asked(result, self._clock())
         self._other.asked(provider, result)
+
+    def verdict(self, heard: Heard) -> None:
+        self._other.verdict(heard)

@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from receiver.budget import Health, Inquiry, Quota, RateLimiter, ShiftOver
+from receiver.failures import Blame
 from receiver.pacing import Plans
 from receiver.provider import Answer, Asker, Provider, ProviderError
-from receiver.watch import Watch
-from receiver.words import UnknownWords
+from receiver.watch import Heard, Watch
+from receiver.words import UnknownWords, unknown_word
 from store.clock import Clock
 from store.durations import known_durations
 from store.errors import StoreError
@@ -62,7 +63,6 @@ _BREATH_SECONDS = 0.05  # between looks while more is due than can be asked abou
 _WHILE_ASKING_SECONDS = 0.25  # between looks: answers make tasks due again
 _LEARN_EVERY = timedelta(minutes=1)
 _REMEMBERED = 50_000  # open tasks
-_CANNOT_CONFIRM = ("key_refused", "balance")
 
 
 @dataclass(slots=True)
@@ -273,15 +273,21 @@ class Poller:
             at_once = Later(task.id, task.poll_fence, timedelta(0), reached=False, asked=False)
             await self._store.write(reschedule, at_once)
         except ProviderError as error:
+            trouble = Failure(error.code, str(error))
             self._watch.asked(name, error.code)
-            await self._failed(line, task, error)
+            self._watch.verdict(Heard(task, self._clock(), error.blame, trouble))
+            await self._failed(line, task, error, trouble)
         else:
+            oddity = unknown_word(line.provider, update.provider_status)
             self._watch.asked(name, update.status)
+            self._watch.verdict(Heard(task, self._clock(), trouble=oddity))
             if inquiry:
                 inquiry.exists = True
-            await self._answered(line, task, update)
+            await self._answered(line, task, update, oddity)
 
-    async def _answered(self, line: Line, task: Task, update: TaskUpdate) -> None:
+    async def _answered(
+        self, line: Line, task: Task, update: TaskUpdate, trouble: Failure | None
+    ) -> None:
         line.answered_at, line.silent_since = self._clock(), None
         if line.health.recovered():
             logger.warning("provider answers again", extra={"provider": line.provider.name})
@@ -294,7 +300,9 @@ class Poller:
         unseen = self._unseen(task, update, now)
         ask_in = self._pace(line.provider, task, now)
         if advance(task, update, source=Source.POLL, confirmed=True, now=now) is None:
-            await self._store.write(reschedule, Later(task.id, task.poll_fence, ask_in))
+            await self._store.write(
+                reschedule, Later(task.id, task.poll_fence, ask_in, trouble=trouble)
+            )
             return
         await self._store.write(
             record,
@@ -306,6 +314,7 @@ class Poller:
                 polled=Polled(task.poll_fence),
                 ask_in=ask_in,
                 unseen=unseen,
+                trouble=trouble,
             ),
         )
 
@@ -319,28 +328,28 @@ class Poller:
                 del self._open_at[next(iter(self._open_at))]
         return now - before if before else None
 
-    async def _failed(self, line: Line, task: Task, error: ProviderError) -> None:
-        wait = self._slow_down(line, error) if error.provider_wide else timedelta(0)
+    async def _failed(self, line: Line, task: Task, error: ProviderError, trouble: Failure) -> None:
+        wait = self._slow_down(line, error) if error.blame is not Blame.TASK else timedelta(0)
         now = self._clock()
-        if error.provider_wide and error.code not in _CANNOT_CONFIRM:
+        if error.blame in (Blame.WAY, Blame.PROVIDER):
             line.silent_since = line.silent_since or now
         else:
             line.silent_since = None
         if error.permanent and task.poll_failures + 1 >= NOT_FOUND_TRIES:
-            await self._give_up(task, error)
+            await self._give_up(task, trouble)
             return
         if _hint_is_due(line, task, error, now):
             await self._store.write(record, _as_it_came(task))
             return
         ask_in = self._pace(line.provider, task, now)
-        if ask_in is not None and not error.provider_wide:
+        if ask_in is not None and error.blame is Blame.TASK:
             ask_in *= 2 ** min(task.poll_failures, 4)
             wait = error.retry_after or wait
         if ask_in is not None:
             ask_in = max(ask_in, wait)
         # trouble with the provider says nothing about the task, and is not counted against it
-        own = not error.provider_wide
-        later = Later(task.id, task.poll_fence, ask_in, own, str(error), reached=own)
+        own = error.blame is Blame.TASK
+        later = Later(task.id, task.poll_fence, ask_in, own, trouble, reached=own)
         await self._store.write(reschedule, later)
 
     def _slow_down(self, line: Line, error: ProviderError) -> timedelta:
@@ -359,11 +368,10 @@ class Poller:
             )
         return slowdown.delay
 
-    async def _give_up(self, task: Task, error: ProviderError) -> None:
+    async def _give_up(self, task: Task, failure: Failure) -> None:
         if task.version == 0:
             await self._store.write(refute, task)
             return
-        failure = Failure(error.code, str(error))
         await self._store.write(
             record,
             Report(
@@ -423,7 +431,7 @@ def _hint_is_due(line: Line, task: Task, error: ProviderError, now: datetime) ->
     """
     if task.hint is None or task.hint_at is None or task.version == 0:
         return False
-    if error.permanent or error.code in _CANNOT_CONFIRM:
+    if error.permanent or error.blame is Blame.KEY:
         return False
     silent_since = max(task.hint_at, line.answered_at or task.hint_at)
     return now - silent_since >= HELD_FOR or now - task.hint_at >= _HELD_AT_MOST

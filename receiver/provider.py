@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from functools import cache
 from typing import Any, Protocol
 
+from receiver.failures import Blame, Code
 from store.events import Task, TaskUpdate
 
 NO_CHALLENGE: Any = object()
@@ -24,9 +25,8 @@ NO_CHALLENGE: Any = object()
 class ProviderError(Exception):
     """Something a provider said or failed to say. The fields carry what to do next.
 
-    permanent: asking again about this task will not help. provider_wide: the trouble is with the
-    provider or our key, not with this task, so slow down every question to it. retry_after: how
-    long it asked us to wait. code: a short word for logs and task errors.
+    code: a Code or the provider's own. blame: who it concerns. permanent: the provider itself says
+    that asking again about this task will not help. retry_after: how long it asked us to wait.
     """
 
     def __init__(
@@ -34,14 +34,14 @@ class ProviderError(Exception):
         message: str,
         *,
         code: str = "provider_error",
+        blame: Blame = Blame.TASK,
         permanent: bool = False,
-        provider_wide: bool = False,
         retry_after: timedelta | None = None,
     ) -> None:
         super().__init__(message)
         self.code = code
+        self.blame = blame
         self.permanent = permanent
-        self.provider_wide = provider_wide
         self.retry_after = retry_after
 
 
@@ -49,7 +49,7 @@ class UnreadableBody(ProviderError):
     """Not this provider's shape."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(message, code="unreadable")
+        super().__init__(message, code=Code.UNREADABLE)
 
 
 class BadSignature(Exception):

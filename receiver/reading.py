@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
+from receiver.failures import Code
 from receiver.provider import ProviderError
 from store.events import Failure, Kind, Output, Status, Task, TaskUpdate
 
@@ -36,7 +37,7 @@ def segment(task_id: str) -> str:
     """
     # no quoting helps here: clients read %2e%2e as .. too
     if _DOTS.fullmatch(task_id) or not task_id:
-        raise ProviderError("not a task id", code="bad_id", permanent=True)
+        raise ProviderError("not a task id", code=Code.BAD_ID, permanent=True)
     return quote(task_id, safe="", errors="replace")
 
 

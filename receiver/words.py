@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 
+from receiver.failures import Code
 from receiver.provider import Provider
+from store.events import Failure
 
 logger = logging.getLogger("taskbell.words")
 
@@ -34,3 +36,15 @@ class UnknownWords:
         logger.warning(
             "unknown status word %r counts as processing", plain, extra={"provider": provider.name}
         )
+
+
+def unknown_word(provider: Provider, word: str) -> Failure | None:
+    """The trouble of a task whose status word nobody knows; None for a known word."""
+    plain = word.strip()
+    if not plain or plain.casefold() in provider.words:
+        return None
+    return Failure(
+        Code.UNKNOWN_WORD,
+        f"{provider.title} says {plain[:64]!r}, a status word that Taskbell does not know:"
+        " it counts as processing",
+    )

@@ -22,6 +22,7 @@ from store.durations import Ending, learn, model_of
 from store.errors import StoreError
 from store.events import (
     Change,
+    Failure,
     Kind,
     Source,
     Status,
@@ -92,7 +93,8 @@ class Report:
     ending must wait until the provider was asked, and so must a task nobody registered.
     registration: None means an unknown task is not created. ask_in: the next question about the
     task, if it is still open afterwards; None leaves the plan as it is. unseen: the time since an
-    answer that found the task open; None: not known.
+    answer that found the task open; None: not known. trouble: what is odd about a good answer, to
+    be shown on the task; None ends what was shown.
     """
 
     provider: str
@@ -106,6 +108,7 @@ class Report:
     polled: Polled | None = None
     ask_in: timedelta | None = None
     unseen: timedelta | None = None
+    trouble: Failure | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ from store.among import among
 from store.bulk import Bulk
 from store.damaged import what_can_be_read
 from store.database import unreadable
-from store.events import Source, Status, Task, TaskUpdate, Verdict
+from store.events import Failure, Source, Status, Task, TaskUpdate, Verdict
 from store.records import POLLS, Report, record
 from store.rows import task_from_row
 from store.shifts import take
@@ -221,14 +221,15 @@ class Later:
     """A question that brought no news: when to ask again (None: never), and what went wrong.
 
     failed counts against the task; reached says that the provider answered at all. asked: False
-    when the question was not put after all.
+    when the question was not put after all. trouble: what to show on the task, a code and words;
+    None ends what was shown.
     """
 
     task_id: str
     fence: int
     ask_in: timedelta | None
     failed: bool = False
-    error: str | None = None
+    trouble: Failure | None = None
     reached: bool = True
     asked: bool = True
 
@@ -276,7 +277,7 @@ def _reschedule(tx: Tx, items: Sequence[Later]) -> list[None]:
             "reached_at": tx.now if item.reached else None,
             "questions": int(item.asked),
             "again": int(item.failed),
-            "trouble": clean(item.error, 500) if item.error else None,
+            "trouble": clean(item.trouble.message, 500) if item.trouble else None,
         }
         for item in sorted(items, key=lambda item: item.task_id)
     ]

@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from receiver.asking import refuse
+from receiver.failures import Blame, Code
 from receiver.provider import (
     NO_CHALLENGE,
     Answer,
@@ -191,7 +192,7 @@ def _read_flat_answer(answer: Mapping[str, Any], kind: Kind) -> TaskUpdate:
     if code is not None:
         trouble = _trouble(code, _base_message(answer))
         named = read_id(answer.get("task_id")) is not None
-        if status is not Status.FAILED or trouble.provider_wide or not named:
+        if status is not Status.FAILED or trouble.blame is not Blame.TASK or not named:
             raise trouble
     elif not word:
         raise UnreadableBody("MiniMax: an answer without a status")
@@ -302,14 +303,14 @@ def _trouble(code: str, message: str) -> ProviderError:
     """What a base_resp code means for the next question."""
     said = f"MiniMax: base_resp {code}"
     if code in KEY_REFUSED:
-        return ProviderError(said, code="key_refused", provider_wide=True)
+        return ProviderError(said, code=Code.KEY_REFUSED, blame=Blame.KEY)
     if code == NO_BALANCE:
-        return ProviderError(said, code="balance", provider_wide=True, retry_after=BALANCE_WAIT)
+        return ProviderError(said, code=Code.BALANCE, blame=Blame.KEY, retry_after=BALANCE_WAIT)
     if code in BUSY_SECONDS:
         wait = timedelta(seconds=BUSY_SECONDS[code])
-        return ProviderError(said, code="rate_limited", provider_wide=True, retry_after=wait)
+        return ProviderError(said, code=Code.RATE_LIMITED, blame=Blame.PROVIDER, retry_after=wait)
     if _unknown_task(code, message):
-        return ProviderError(said, code="not_found", permanent=True)
+        return ProviderError(said, code=Code.NOT_FOUND, permanent=True)
     return ProviderError(said, code=code, permanent=code in LASTING + SENSITIVE)
 
 

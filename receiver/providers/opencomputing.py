@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from receiver.asking import refuse
+from receiver.failures import Blame, Code
 from receiver.provider import (
     NO_CHALLENGE,
     Answer,
@@ -96,8 +97,8 @@ def _slow_down(answer: Answer, now: datetime) -> ProviderError:
         return refuse(answer.status, answer.headers, answer.body, now)
     return ProviderError(
         "元境: 429, insufficient balance",
-        code="balance",
-        provider_wide=True,
+        code=Code.BALANCE,
+        blame=Blame.KEY,
         retry_after=BALANCE_WAIT,
     )
 

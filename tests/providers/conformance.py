@@ -8,7 +8,7 @@ says in `source` where its body is from, and is one of
                   for a body that holds none
     a query       {"task": {"provider_task_id": …, "family"?, "kind"?, "provider_status"?},
                    "exchanges": [{"path", "params"?, "status", "headers"?, "body" or "text"}],
-                   "expect": update} or "expect_error": {"code", "permanent", "provider_wide",
+                   "expect": update} or "expect_error": {"code", "permanent", "blame",
                    "retry_after_seconds"?}
     a pace        {"age_seconds", "kind"?, "expect_pace_seconds"}
     a signature   {"headers", "body_text", "jwks", "now", "expect_signature": "ok" or "refused"}
@@ -37,6 +37,7 @@ from hypothesis import strategies as st
 
 from receiver.asking import refuse
 from receiver.body import BadBody, parse_json
+from receiver.failures import Blame
 from receiver.keyring import read_jwks
 from receiver.provider import (
     NO_CHALLENGE,
@@ -112,7 +113,7 @@ def answer_of(exchange: Mapping[str, Any], raw_statuses: tuple[int, ...], now: d
         body = parse_json(text.encode())
     except BadBody:
         if status == 200:
-            raise ProviderError("not JSON", code="not_json", provider_wide=True) from None
+            raise ProviderError("not JSON", code="not_json", blame=Blame.WAY) from None
     if status != 200 and status not in raw_statuses:
         raise refuse(status, headers, body, now)
     return Answer(status, headers, body)
@@ -237,7 +238,7 @@ def _check_query(provider: Provider, case: Case) -> None:
     said = {
         "code": error.code,
         "permanent": error.permanent,
-        "provider_wide": error.provider_wide,
+        "blame": error.blame,
         "retry_after_seconds": wait and wait.total_seconds(),
     }
     assert said == {"retry_after_seconds": None} | case.content["expect_error"]
@@ -402,8 +403,8 @@ def check_the_providers_trouble_is_no_tasks_trouble(
             ask = StrangeAsker([(status, {"error": "trouble"})], NOW)
             with pytest.raises(ProviderError) as caught:
                 asyncio.run(provider.query(ask, task_of(provider, known, NOW), NOW))
-            decision = (caught.value.provider_wide, caught.value.permanent)
-            assert decision == (True, False), f"{known} answered {status}"
+            decision = (caught.value.blame is Blame.TASK, caught.value.permanent)
+            assert decision == (False, False), f"{known} answered {status}"
 
 
 def check_no_id_leaves_its_place(provider: Provider, cases: Sequence[Case]) -> None:

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from receiver.asking import MAX_ANSWER_BYTES, HttpAsker, refuse
+from receiver.failures import Blame
 from receiver.provider import Answer, Asker, ProviderError
 from store.clock import ManualClock
 
@@ -133,7 +134,7 @@ async def test_trouble_on_the_way_is_the_providers_not_the_tasks(
 ) -> None:
     error = await error_of(asker_of(failure))
 
-    assert (error.code, error.provider_wide, error.permanent) == (code, True, False)
+    assert (error.code, error.blame, error.permanent) == (code, Blame.WAY, False)
     assert str(error).startswith("GET api.example: ")
 
 
@@ -162,7 +163,7 @@ async def test_a_200_without_readable_json_is_the_providers_trouble(
 ) -> None:
     error = await error_of(asker_of(answer))
 
-    assert (error.code, error.provider_wide, error.permanent) == (code, True, False)
+    assert (error.code, error.blame, error.permanent) == (code, Blame.WAY, False)
 
 
 async def test_reading_stops_at_the_limit() -> None:
@@ -189,7 +190,7 @@ async def test_a_redirect_is_not_followed() -> None:
 
     error = await error_of(asker_of(answer))
 
-    assert (error.code, error.provider_wide) == ("redirect", True)
+    assert (error.code, error.blame) == ("redirect", Blame.WAY)
     assert "evil" not in str(error)
     assert asked == ["api.example"]
 
@@ -229,40 +230,44 @@ async def test_the_wait_of_a_429_reaches_the_error() -> None:
 async def test_a_path_no_url_can_hold_is_a_permanent_error(path: str) -> None:
     error = await error_of(asker_of(httpx.Response(200, json={})), path)
 
-    assert (error.code, error.permanent, error.provider_wide) == ("bad_path", True, False)
+    assert (error.code, error.permanent, error.blame) == ("bad_id", True, Blame.TASK)
 
 
 @pytest.mark.parametrize(
-    ("status", "headers", "code", "permanent", "wide", "seconds"),
+    ("status", "headers", "code", "permanent", "blame", "seconds"),
     [
-        pytest.param(429, {"retry-after": "30"}, "rate_limited", False, True, 30, id="429"),
-        pytest.param(429, {}, "rate_limited", False, True, None, id="429, no wait given"),
-        pytest.param(429, {"retry-after": "x"}, "rate_limited", False, True, None, id="429, odd"),
-        pytest.param(500, {}, "unavailable", False, True, None, id="500"),
-        pytest.param(503, {"retry-after": "5"}, "unavailable", False, True, 5, id="503"),
+        pytest.param(429, {"retry-after": "30"}, "rate_limited", False, "provider", 30, id="429"),
+        pytest.param(429, {}, "rate_limited", False, "provider", None, id="429, no wait given"),
+        pytest.param(
+            429, {"retry-after": "x"}, "rate_limited", False, "provider", None, id="429, odd"
+        ),
+        pytest.param(500, {}, "unavailable", False, "provider", None, id="500"),
+        pytest.param(503, {"retry-after": "5"}, "unavailable", False, "provider", 5, id="503"),
         pytest.param(
             503,
             {"retry-after": "Fri, 20 Nov 2026 12:01:00 GMT"},
             "unavailable",
             False,
-            True,
+            "provider",
             60,
             id="503 with a date",
         ),
-        pytest.param(529, {}, "unavailable", False, True, None, id="529: MiniMax is overloaded"),
-        pytest.param(401, {}, "key_refused", False, True, None, id="401"),
-        pytest.param(403, {}, "key_refused", False, True, None, id="403"),
-        pytest.param(402, {}, "balance", False, True, None, id="402"),
-        pytest.param(404, {}, "not_found", True, False, None, id="404"),
-        pytest.param(408, {}, "not_now", False, False, None, id="408"),
-        pytest.param(425, {"retry-after": "1"}, "not_now", False, False, 1, id="425"),
-        pytest.param(400, {}, "refused", True, False, None, id="400"),
-        pytest.param(422, {}, "refused", True, False, None, id="422"),
-        pytest.param(451, {}, "refused", True, False, None, id="451"),
-        pytest.param(301, {}, "redirect", False, True, None, id="301"),
-        pytest.param(304, {}, "redirect", False, True, None, id="304"),
-        pytest.param(202, {}, "unexpected_status", False, False, None, id="202"),
-        pytest.param(204, {}, "unexpected_status", False, False, None, id="204"),
+        pytest.param(
+            529, {}, "unavailable", False, "provider", None, id="529: MiniMax is overloaded"
+        ),
+        pytest.param(401, {}, "key_refused", False, "key", None, id="401"),
+        pytest.param(403, {}, "key_refused", False, "key", None, id="403"),
+        pytest.param(402, {}, "balance", False, "key", None, id="402"),
+        pytest.param(404, {}, "not_found", True, "task", None, id="404"),
+        pytest.param(408, {}, "not_now", False, "task", None, id="408"),
+        pytest.param(425, {"retry-after": "1"}, "not_now", False, "task", 1, id="425"),
+        pytest.param(400, {}, "refused", True, "task", None, id="400"),
+        pytest.param(422, {}, "refused", True, "task", None, id="422"),
+        pytest.param(451, {}, "refused", True, "task", None, id="451"),
+        pytest.param(301, {}, "redirect", False, "way", None, id="301"),
+        pytest.param(304, {}, "redirect", False, "way", None, id="304"),
+        pytest.param(202, {}, "unexpected_status", False, "task", None, id="202"),
+        pytest.param(204, {}, "unexpected_status", False, "task", None, id="204"),
     ],
 )
 def test_a_status_carries_the_next_decision(
@@ -270,12 +275,12 @@ def test_a_status_carries_the_next_decision(
     headers: dict[str, str],
     code: str,
     permanent: bool,
-    wide: bool,
+    blame: str,
     seconds: int | None,
 ) -> None:
     error = refuse(status, headers, None, NOW)
 
-    assert (error.code, error.permanent, error.provider_wide) == (code, permanent, wide)
+    assert (error.code, error.permanent, error.blame) == (code, permanent, blame)
     assert error.retry_after == (None if seconds is None else timedelta(seconds=seconds))
 
 

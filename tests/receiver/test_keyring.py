@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from receiver.failures import Blame
 from receiver.keyring import JwksKeyRing, read_jwks
 from receiver.provider import KeyRing, ProviderError
 from store.clock import ManualClock
@@ -32,7 +33,7 @@ class Page:
         self.fetches += 1
         await asyncio.sleep(0)  # let the others run, as a network would
         if self.down:
-            raise ProviderError("down", provider_wide=True)
+            raise ProviderError("down", blame=Blame.WAY)
         return self.body
 
 

@@ -14,7 +14,7 @@ from store.clock import ManualClock
 from store.database import open_database
 from store.errors import StoreError
 from store.eventlog import list_events
-from store.events import Source, Status, Task
+from store.events import Failure, Source, Status, Task
 from store.records import POLLS, Registration
 from store.store import Store
 from store.tables import receipts, tasks
@@ -261,8 +261,8 @@ class TestRescheduling:
         counts = []
         for failed in (True, True, False, True):
             (task,) = claim(store).tasks
-            error = "no route\x00 to host" if failed else None
-            store.write_now(reschedule, Later(task.id, task.poll_fence, NOW, failed, error))
+            trouble = Failure("unreachable", "no route\x00 to host") if failed else None
+            store.write_now(reschedule, Later(task.id, task.poll_fence, NOW, failed, trouble))
             counts.append(stored(store, task).poll_failures)
 
         assert counts == [1, 2, 0, 1]

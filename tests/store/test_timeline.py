@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from store.clock import ManualClock
-from store.events import Status, Task
+from store.events import Failure, Status, Task
 from store.records import Challenge, keep_challenge, record
 from store.store import Store
 from store.tasks import Claimed, Later, Overdue, PollClaim, claim_due, expire, reschedule
@@ -74,7 +74,13 @@ def claimed(store: Store) -> Task:
 def test_trouble_with_questions_is_told_until_it_is_over(store: Store, clock: ManualClock) -> None:
     task = told(store, registered(ask_in=timedelta(0)))
     asked = claimed(store)
-    again = Later(task.id, asked.poll_fence, timedelta(0), failed=True, error="answered 500")
+    again = Later(
+        task.id,
+        asked.poll_fence,
+        timedelta(0),
+        failed=True,
+        trouble=Failure("unavailable", "answered 500"),
+    )
     store.write_now(reschedule, again)
     before = timeline_of(store, task)
     clock.advance(seconds=1)
