@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
+import httptools
 from uvicorn._types import ASGI3Application
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -39,6 +40,8 @@ class Limits:
     """For answers to be taken, once 64 KiB wait here."""
     shutdown_seconds: float = 2.0
     """For the rest of a request, and for answers to be taken, once the process was asked to end."""
+    linger_seconds: float = 1.0
+    """For a refused client to take the answer, while the rest of what it sends is thrown away."""
     look_seconds: float = 0.5
     connections: int = 1024
     unread_bytes: int = 64 * 1024 * 1024
@@ -76,6 +79,8 @@ class Connection(HttpToolsProtocol):
         self._receiving = False  # a request began and is not all here
         self._in_head = False
         self._head_bytes = 0  # of this request, all that was not its body
+        self._offered = False  # another protocol, with the head that was just read
+        self._refused_at: float | None = None
         self._served = False
 
     # What happens to it
@@ -87,18 +92,48 @@ class Connection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        if self._running is not None:  # uvicorn tells the last request only, which may be waiting
-            self._running.disconnected = True
-            self._running.message_event.set()
+        self._drop_requests()
         self._crowd.left(self)
 
     def data_received(self, data: bytes) -> None:
+        if self._refused_at is not None:
+            return
         self._head_bytes += len(data)
-        super().data_received(data)
+        try:
+            self._parse(data)
+        except httptools.HttpParserError:
+            self._refuse(self._refusal)
+            return
         if not self._receiving:
             self._head_bytes = 0
         elif self._head_bytes > self._limits.head_bytes and not self.transport.is_closing():
             self._refuse(_head_too_large())  # or what surrounds its chunks, or its trailers
+
+    def _parse(self, data: bytes) -> None:
+        """Feed the parser. Raises HttpParserError for what is no request, and what is refused."""
+        rest = memoryview(data)
+        while rest:
+            try:
+                self.parser.feed_data(rest)
+            except httptools.HttpParserUpgrade as stopped:
+                rest = rest[stopped.args[0] :]
+                self._ignore_offer()
+            else:
+                return
+
+    def _ignore_offer(self) -> None:
+        """Parse the head again without its `Upgrade`, for a body that is framed as usual.
+
+        The parser takes all that follows an offer for the other protocol, and in the next packet
+        for a new request: a body would be read as requests of somebody else on this connection.
+        """
+        since, self._offered = self._since, False
+        head = head_without_upgrade(
+            self.parser.get_method(), self.url, self.parser.get_http_version(), self.headers
+        )
+        self.parser = _new_parser(self)
+        self.parser.feed_data(head)
+        self._since = since
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -109,7 +144,10 @@ class Connection(HttpToolsProtocol):
         refusal = self._judge_head()
         if refusal is not None:
             self._refusal = refusal
-            raise _Refused  # the parser stops, and send_400_response answers
+            raise _Refused  # the parser stops, and data_received answers
+        if self.parser.should_upgrade():
+            self._offered = True
+            return
         super().on_headers_complete()
         self._in_head = False
         self.headers = []  # trailers are none, and come to where headers came
@@ -119,6 +157,8 @@ class Connection(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
+        if self._offered:
+            return  # its head was all that was read
         self._receiving = False
         super().on_message_complete()
 
@@ -138,9 +178,6 @@ class Connection(HttpToolsProtocol):
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
 
-    def send_400_response(self, msg: str) -> None:
-        self._refuse(self._refusal)
-
     def shutdown(self) -> None:
         super().shutdown()
         self._leave_by = self.loop.time() + self._limits.shutdown_seconds
@@ -158,6 +195,10 @@ class Connection(HttpToolsProtocol):
         """End what took too long."""
         if self.transport.is_closing() or self.flow.write_paused:
             self._look_at_stuck(now)
+            return
+        if self._refused_at is not None:
+            if now >= min(self._refused_at + self._limits.linger_seconds, self._leave_by):
+                self.transport.close()
             return
         self._stuck_since = None
         since = self.waiting_since
@@ -208,6 +249,8 @@ class Connection(HttpToolsProtocol):
         hosts = [name for name, _ in headers].count(b"host")
         if hosts != 1 and (hosts or self.parser.get_http_version() != "1.0"):
             return Problem(400, "a request names its host once")
+        if self.parser.get_method() == b"CONNECT":
+            return Problem(400, "this is no proxy: it opens no connection to another host")
         if len(headers) > self._limits.head_lines or self._head_is_too_large():
             return _head_too_large()
         if len(self.pipeline) >= self._limits.queued:
@@ -222,9 +265,22 @@ class Connection(HttpToolsProtocol):
 
     def _refuse(self, problem: Problem) -> None:
         """Answer, unless another answer is under way or went out; close."""
-        if self._may_answer:
-            self.transport.write(_raw(problem, self.server_state.default_headers))
-        self.transport.close()
+        if not self._may_answer:
+            self.transport.close()
+            return
+        self.transport.write(_raw(problem, self.server_state.default_headers))
+        self._refused_at = self.loop.time()
+        self._drop_requests()
+        self.flow.resume_reading()
+        # a connection that is closed with something unread is reset, and the answer may be lost
+        self.transport.write_eof()
+
+    def _drop_requests(self) -> None:
+        """Tell the app that nobody waits for its answer any more."""
+        self.pipeline.clear()
+        if self._running is not None:  # uvicorn tells the last request only, which may be waiting
+            self._running.disconnected = True
+            self._running.message_event.set()
 
 
 class Crowd:
@@ -296,6 +352,26 @@ class Crowd:
                 extra={"closed": self._pushed_out, "most": self.limits.connections},
             )
             self._pushed_out = 0
+
+
+def head_without_upgrade(
+    method: bytes, target: bytes, version: str, headers: Iterable[tuple[bytes, bytes]]
+) -> bytes:
+    r"""Write a request's head without its offers of another protocol (RFC 9110, 7.8).
+
+    >>> head_without_upgrade(b"GET", b"/", "1.1", [(b"host", b"x"), (b"upgrade", b"h2c")])
+    b'GET / HTTP/1.1\r\nhost: x\r\n\r\n'
+    """
+    lines = [b"%s %s HTTP/%s" % (method, target, version.encode())]
+    lines += [b"%s: %s" % header for header in headers if header[0] != b"upgrade"]
+    return b"\r\n".join([*lines, b"", b""])
+
+
+def _new_parser(connection: Connection) -> httptools.HttpRequestParser:
+    parser = httptools.HttpRequestParser(connection)
+    # as uvicorn does: what follows a last request is no reason not to answer it
+    parser.set_dangerous_leniencies(lenient_data_after_close=True)
+    return parser
 
 
 def _head_too_large() -> Problem:
