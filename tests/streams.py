@@ -16,8 +16,9 @@ from receiver.feed import Feed
 from store.store import Store
 from tests.app import ADMIN_KEY
 from tests.e2e.process import until
+from tests.patience import PATIENCE_SECONDS
 
-SECONDS = 10
+SECONDS = PATIENCE_SECONDS
 """How long anything may take on a machine that is busy."""
 
 

@@ -17,19 +17,28 @@ _GRACE_SECONDS = 2
 class LocalServer:
     """Async context manager: the app answers at `url` while the block runs.
 
-    Port 0 takes a free one. The process's signal handlers stay as they are. Raises RuntimeError
-    on entering when the app's lifespan fails to start.
+    Port 0 takes a free one. listener: a socket from `bound`, for an app that must know its port
+    before it serves. The process's signal handlers stay as they are. Raises RuntimeError on
+    entering when the app's lifespan fails to start.
     """
 
-    def __init__(self, app: ASGIApp, *, host: str = "127.0.0.1", port: int = 0) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        listener: socket.socket | None = None,
+    ) -> None:
         self._app = app
         self._address = (host, port)
+        self._listener = listener
         self._server: _QuietServer | None = None
         self._serving: asyncio.Task[None] | None = None
         self.url = ""
 
     async def __aenter__(self) -> LocalServer:
-        listener = _listen(self._address)
+        listener = self._listener or bound(*self._address)
         host, port = listener.getsockname()[:2]
         self.url = f"http://{host}:{port}"
         self._server = _QuietServer(self._app)
@@ -53,13 +62,14 @@ class LocalServer:
             await self._serving
 
 
-def _listen(address: tuple[str, int]) -> socket.socket:
+def bound(host: str = "127.0.0.1", port: int = 0) -> socket.socket:
+    """Return a socket that holds its address from now on, for LocalServer(listener=…)."""
     # asyncio turns Nagle's algorithm off only where the protocol is named: without it, an answer
     # written in two pieces waits 40 ms for the other side's delayed acknowledgement
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener.bind(address)
+        listener.bind((host, port))
     except OSError:
         listener.close()
         raise

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-import socket
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -17,7 +16,7 @@ import httpx
 
 from deploy.app import make_app
 from deploy.demo.clock import QuickClock
-from deploy.demo.server import LocalServer
+from deploy.demo.server import LocalServer, bound
 from deploy.demo.simulator import Simulator, base_urls
 from deploy.demo.subscriber import Subscriber
 from deploy.service import LOOPBACK, make_service
@@ -195,35 +194,42 @@ async def set_up(
     environment: more settings by their names. database_url may be new: it is migrated. clock: run
     all of Taskbell's waiting by this one.
     """
-    port = free_port()
-    async with LocalServer(simulator.app) as providers, LocalServer(subscriber.app) as hook:
-        settings = _settings(database_url, port, providers.url, environment or {}, provider_keys)
-        database = open_database(database_url)
-        migrate(database)
-        if clock is None:
-            service = make_service(settings, database)
-        else:
-            service = make_service(
-                settings, database, clock=clock, monotonic=clock.elapsed, sleep=clock.sleep
+    async with (
+        LocalServer(simulator.app) as providers,
+        LocalServer(subscriber.app) as hook,
+    ):
+        with bound() as listener:
+            port = listener.getsockname()[1]
+            settings = _settings(
+                database_url, port, providers.url, environment or {}, provider_keys
             )
-        async with (
-            LocalServer(make_app(service), port=port) as taskbell,
-            _client(str(settings.api_key), taskbell.url) as api,
-            _client(PROVIDER_KEY) as provider_client,
-        ):
-            made = (await api.post("/v1/subscriptions", json={"url": f"{hook.url}/hook"})).json()
-            subscriber.secret = made["secret"]
-            yield Stage(
-                url=taskbell.url,
-                sign_in=f"{taskbell.url}/login?once={service.once_links.issue()}",
-                api_key=str(settings.api_key),
-                api=api,
-                provider_urls=base_urls(providers.url),
-                simulator=simulator,
-                subscriber=subscriber,
-                subscription_id=made["id"],
-                providers=provider_client,
-            )
+            database = open_database(database_url)
+            migrate(database)
+            if clock is None:
+                service = make_service(settings, database)
+            else:
+                service = make_service(
+                    settings, database, clock=clock, monotonic=clock.elapsed, sleep=clock.sleep
+                )
+            async with (
+                LocalServer(make_app(service), listener=listener) as taskbell,
+                _client(str(settings.api_key), taskbell.url) as api,
+                _client(PROVIDER_KEY) as provider_client,
+            ):
+                hooked = {"url": f"{hook.url}/hook"}
+                made = (await api.post("/v1/subscriptions", json=hooked)).json()
+                subscriber.secret = made["secret"]
+                yield Stage(
+                    url=taskbell.url,
+                    sign_in=f"{taskbell.url}/login?once={service.once_links.issue()}",
+                    api_key=str(settings.api_key),
+                    api=api,
+                    provider_urls=base_urls(providers.url),
+                    simulator=simulator,
+                    subscriber=subscriber,
+                    subscription_id=made["id"],
+                    providers=provider_client,
+                )
 
 
 def _settings(
@@ -256,10 +262,3 @@ def _client(key: str, base_url: str = "") -> httpx.AsyncClient:
         trust_env=False,
         verify=False,  # noqa: S501 - it speaks to this machine without TLS; authorities load slowly
     )
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

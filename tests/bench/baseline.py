@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from deploy.demo.stage import free_port
 from tests.bench.processes import output, server, until_ready
+from tests.ports import free_port
 
 _PARTS = "tests.bench.baselines"
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from deploy.demo.stage import free_port
 from dispatch.signing import new_secret
 from receiver.tokens import CallbackTokens, new_token_id
 from store import subscriptions
@@ -20,6 +19,7 @@ from store.store import Store
 from store.subscriptions import NewSubscription
 from store.vault import Vault
 from tests.bench.processes import server, until_ready
+from tests.ports import free_port
 
 SECRET_KEYS = ("only for measuring: no secret is kept",)
 API_KEY = "only-for-measuring-and-nobody-needs-to-guess-it"

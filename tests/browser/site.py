@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
-from deploy.demo.server import LocalServer
-from deploy.demo.stage import free_port
+from deploy.demo.server import LocalServer, bound
 from store.clock import ManualClock
 from tests.app import Taskbell, good, running
 from tests.seed.scene import Scene
@@ -36,9 +35,11 @@ async def serving(
     database_url: str, scene: Scene, environ: Mapping[str, str] | None = None
 ) -> AsyncIterator[Site]:
     """Serve a copy of the scene's database. environ: more settings, without TASKBELL_."""
-    port, clock = free_port(), ManualClock(scene.end)
-    async with running(database_url, clock, {"PORT": str(port), **(environ or {})}) as taskbell:
-        # its lifespan runs already, and uvicorn wants one to run
-        mounted = Starlette(routes=[Mount("/", taskbell.app)])
-        async with LocalServer(mounted, port=port) as server:
-            yield Site(server.url, taskbell, scene, clock)
+    clock = ManualClock(scene.end)
+    with bound() as listener:
+        own = {"PORT": str(listener.getsockname()[1])}
+        async with running(database_url, clock, {**own, **(environ or {})}) as taskbell:
+            # its lifespan runs already, and uvicorn wants one to run
+            mounted = Starlette(routes=[Mount("/", taskbell.app)])
+            async with LocalServer(mounted, listener=listener) as server:
+                yield Site(server.url, taskbell, scene, clock)

@@ -19,7 +19,7 @@ from store.clock import system_clock
 from tests.browser.live import after_a_while, until_delivered
 from tests.browser.windows import Windows
 
-_PATIENCE_MS = 30_000
+_PATIENCE_MS = 60_000
 
 
 @pytest.fixture

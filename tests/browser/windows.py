@@ -7,12 +7,12 @@ from typing import Literal
 from playwright.async_api import Browser, BrowserContext, Page
 
 from tests.browser.watch import Watch
+from tests.patience import PATIENCE_SECONDS
 
 Language = Literal["en", "zh"]
 Theme = Literal["light", "dark"]
 
 _LOCALES = {"en": "en-GB", "zh": "zh-CN"}
-_SECONDS = 5.0
 """For whatever a page is waited for."""
 
 
@@ -42,7 +42,7 @@ class Windows:
             viewport={"width": width, "height": height},
             reduced_motion="reduce",
         )
-        context.set_default_timeout(_SECONDS * 1000)
+        context.set_default_timeout(PATIENCE_SECONDS * 1000)
         self._opened.append((context, Watch(context, origin)))
         return await context.new_page()
 

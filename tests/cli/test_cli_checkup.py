@@ -22,12 +22,12 @@ from deploy.cli.checkup.finding import Check, Finding, Level, fail, ok
 from deploy.cli.client import Client
 from deploy.demo.server import LocalServer
 from deploy.demo.simulator import Simulator, base_urls
-from deploy.demo.stage import free_port
 from deploy.settings import ProviderSettings, load
 from receiver.provider import providers
 from store import schema
 from store.clock import ManualClock, system_clock
 from tests.dispatch.certificates import Authority
+from tests.ports import free_port
 
 NOW = datetime(2026, 11, 21, 3, 0, tzinfo=UTC)
 KEY = "sk-the-key-of-these-tests"

@@ -9,8 +9,8 @@ from typer.testing import CliRunner, Result
 
 from deploy.cli import doctor, frame
 from deploy.cli.checkup.finding import Finding, fail, ok
-from deploy.demo.stage import free_port
 from tests.cli.test_cli_output import Screen
+from tests.ports import free_port
 
 PROVIDER_KEY = "sk-hush-hush"
 

@@ -18,11 +18,11 @@ from deploy.cli.frame import Surroundings
 from deploy.cli.signer import key_in
 from deploy.demo.cases import CASES, new_task_id, sequence
 from deploy.demo.server import LocalServer
-from deploy.demo.stage import free_port
 from deploy.service import make_service
 from deploy.settings import load
 from receiver.provider import providers
 from store.database import open_database
+from tests.ports import free_port
 
 KEY = "tb_key_of_more_than_32_characters_here"
 NOWHERE = "http://127.0.0.1:9"

@@ -26,6 +26,7 @@ from deploy.cli.client import Client
 from deploy.cli.frame import Surroundings
 from deploy.cli.watching import LiveFace
 from store.clock import ManualClock
+from tests.patience import PATIENCE_SECONDS
 
 START = datetime(2026, 11, 21, 3, 0, tzinfo=UTC)
 ID = "task_01kb3x0e5x"
@@ -301,9 +302,6 @@ def server() -> Iterator[Server]:
         thread.join()
 
 
-_PATIENCE_SECONDS = 30
-
-
 class Terminal:
     """`taskbell watch` in a pseudo-terminal of 100 columns, its stderr apart."""
 
@@ -323,14 +321,14 @@ class Terminal:
 
     def read_until(self, text: str) -> str:
         while text.encode() not in self._seen:
-            ready, _, _ = select.select([self._ours], [], [], _PATIENCE_SECONDS)
+            ready, _, _ = select.select([self._ours], [], [], PATIENCE_SECONDS)
             assert ready, f"{text!r} never came: {self._seen[-500:]!r}"
             self._seen += os.read(self._ours, 4096)
         return self._seen.decode(errors="replace")
 
     def close(self) -> tuple[int, str, bool]:
         """Exit code, stderr, and whether the terminal is as it was."""
-        _, complaints = self.process.communicate(timeout=10)
+        _, complaints = self.process.communicate(timeout=PATIENCE_SECONDS)
         unchanged = termios.tcgetattr(self._theirs) == self._at_first
         os.close(self._theirs)
         os.close(self._ours)

@@ -20,7 +20,7 @@ from store.tables import attempts, callback_tokens, deliveries, events, receipts
 from tests.app import ADMIN_KEY, SECRET_KEYS, Taskbell, bearer
 from tests.databases import copy_sqlite
 
-WAIT_SECONDS = 5
+WAIT_SECONDS = 60
 _OF_TASKS = (attempts, deliveries, receipts, events, tasks, callback_tokens)
 
 

@@ -13,12 +13,20 @@ from urllib.parse import parse_qsl, quote
 import httpx
 import pytest
 
-from store.clock import ManualClock, monotonic
+from store.clock import ManualClock
 from store.tables import subscriptions
 from tests.app import ADMIN_KEY, SECURITY_HEADERS, Taskbell, good, problem
 from tests.conftest import START
 from tests.corpus.live import Server, answer, client, database_in, live
-from tests.corpus.rows import SLOWEST_SECONDS, Row, bodies, chosen, is_api, is_custom_header
+from tests.corpus.rows import (
+    SLOWEST_SECONDS,
+    Row,
+    bodies,
+    chosen,
+    cpu_seconds,
+    is_api,
+    is_custom_header,
+)
 from tests.corpus.wire import wired
 
 PLACES = {
@@ -99,20 +107,20 @@ def assert_verdict(row: Row, reply: httpx.Response) -> None:
 
 
 async def call(row: Row, scene: Scene) -> tuple[httpx.Response, float]:
-    """Send a row's request from an address of its own; the answer, and the seconds it took."""
+    """Send a row's request from an address of its own; the answer, and the CPU seconds it took."""
     value = wish(row, scene.names)
     content = bodies(row)[0] if value is None else json.dumps(value).encode()
     number = int(row["id"][1:])  # for who guesses keys is slowed down by address
     address = f"198.18.{number // 250}.{number % 250}"
     async with client(scene.taskbell.app, address=address) as caller:
-        start = monotonic()
+        start = cpu_seconds()
         reply = await caller.request(
             row.get("method", "GET"),
             place(row["path"], scene.names),
             headers=headers(row, scene.names),
             content=content or None,
         )
-        return reply, monotonic() - start
+        return reply, cpu_seconds() - start
 
 
 def headers(row: Row, names: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
@@ -174,10 +182,10 @@ def odd(name: str) -> list[str]:
 async def test_a_hostile_header_is_refused_when_it_is_saved(row: Row, scene: Scene) -> None:
     wanted = {"url": HOOK, "active": False, "headers": {row["name"]: row["value"]}}
 
-    start = monotonic()
+    start = cpu_seconds()
     reply = await scene.taskbell.api.post("/v1/subscriptions", content=json.dumps(wanted))
 
-    assert monotonic() - start < SLOWEST_SECONDS
+    assert cpu_seconds() - start < SLOWEST_SECONDS
     assert reply.status_code in row["expected"]["status"]
     if reply.status_code == 422:
         detail = problem(reply, 422)
@@ -195,8 +203,8 @@ async def test_a_hostile_header_is_refused_when_it_is_saved(row: Row, scene: Sce
 async def test_a_query_of_thousands_of_parameters_is_refused_at_once(scene: Scene) -> None:
     query = "&".join(f"{number:x}" for number in range(12_000))  # what fits into a request's head
 
-    start = monotonic()
+    start = cpu_seconds()
     reply = await scene.taskbell.api.get(f"/v1/events?{query}")
 
     assert problem(reply, 422) == "query parameter '0' is not known here"
-    assert monotonic() - start < SLOWEST_SECONDS
+    assert cpu_seconds() - start < SLOWEST_SECONDS

@@ -11,6 +11,7 @@ from standardwebhooks.webhooks import Webhook
 
 from deploy.demo.server import LocalServer
 from deploy.demo.subscriber import BadSignature, Subscriber, verify
+from tests.patience import PATIENCE_SECONDS
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
@@ -97,7 +98,7 @@ async def test_a_forged_event_is_answered_400_and_not_kept() -> None:
 async def test_waiting_ends_with_the_wanted_event() -> None:
     subscriber = Subscriber(SECRET, clock=lambda: NOW)
 
-    async with served(subscriber) as client, asyncio.timeout(5):
+    async with served(subscriber) as client, asyncio.timeout(PATIENCE_SECONDS):
         waiting = asyncio.create_task(subscriber.wait_for(1))
         await client.post("/hook", content=event(), headers=signed(event()))
         await waiting

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import PATIENCE_SECONDS
+
 DEPLOY = Path(__file__).parents[2] / "deploy"
 
 
@@ -37,7 +39,11 @@ def test_only_a_finding_fails(tmp_path: Path, tool: str, code: int, out: str, er
     program.chmod(0o755)
 
     ended = subprocess.run(
-        [tmp_path / "deploy/audit"], capture_output=True, text=True, timeout=10, check=False
+        [tmp_path / "deploy/audit"],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+        check=False,
     )
 
     assert (ended.returncode, ended.stdout) == (code, out)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from deploy.settings import process_environment
+from tests.patience import PATIENCE_SECONDS
 
 SCRIPT = Path(__file__).parents[2] / "deploy" / "environment.sh"
 PREPARE = f'set -eu; root=$PWD; . {SCRIPT}; prepare runtime "$root/lock"'
@@ -43,7 +44,7 @@ def test_two_that_start_together_install_once(checkout: Path) -> None:
     both = [preparing(checkout) for _ in range(2)]
 
     for each in both:
-        _, said = each.communicate(timeout=20)
+        _, said = each.communicate(timeout=PATIENCE_SECONDS)
         assert each.returncode == 0, said
     assert (checkout / "log").read_text().split() == ["installed"] * 2  # packages, then this one
     assert not (checkout / ".venv.lock").exists()
@@ -57,5 +58,5 @@ def test_who_was_killed_while_installing_holds_nobody_up(checkout: Path) -> None
 
     later = preparing(checkout)
 
-    assert later.communicate(timeout=20)
+    assert later.communicate(timeout=PATIENCE_SECONDS)
     assert later.returncode == 0

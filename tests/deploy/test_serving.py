@@ -25,9 +25,10 @@ from deploy.cli import build_app
 from store.clock import monotonic
 from store.schema import HEAD
 from tests.app import bearer, loggers_as_before
+from tests.patience import PATIENCE_SECONDS
 
 TASKBELL = Path(sys.executable).with_name("taskbell")
-SECONDS = 20
+SECONDS = PATIENCE_SECONDS
 """For a process to start or to end; it takes about one."""
 
 # without TLS: to load the authorities takes longer than to ask

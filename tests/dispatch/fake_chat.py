@@ -28,6 +28,7 @@ from starlette.routing import Route
 from deploy.demo.server import LocalServer
 from dispatch.sink import Request
 from store.clock import Clock
+from tests.patience import PATIENCE_SECONDS
 
 SECRET = "the secret of a robot"
 
@@ -488,7 +489,7 @@ class FakeChat:
 
     async def wait_for(self, count: int) -> None:
         """Return once that many messages came."""
-        async with asyncio.timeout(10), self._news:
+        async with asyncio.timeout(PATIENCE_SECONDS), self._news:
             await self._news.wait_for(lambda: len(self.calls) >= count)
 
     @contextlib.asynccontextmanager

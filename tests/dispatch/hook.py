@@ -16,6 +16,7 @@ from starlette.routing import Route
 
 from deploy.demo.server import LocalServer
 from store.clock import Clock
+from tests.patience import PATIENCE_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ class Hook:
 
     async def wait_for(self, count: int) -> None:
         """Return once that many requests came, answered or not."""
-        async with asyncio.timeout(10), self._news:
+        async with asyncio.timeout(PATIENCE_SECONDS), self._news:
             await self._news.wait_for(lambda: len(self.taken) >= count)
 
     @contextlib.asynccontextmanager

@@ -22,9 +22,10 @@ from dispatch.client import LONGEST_BODY, Client, SendFailed
 from dispatch.guard import Guard
 from dispatch.sink import Answer, Request
 from tests.dispatch.certificates import Authority
+from tests.patience import PATIENCE_SECONDS
 
 LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"),)
-SHORT = timedelta(seconds=0.3)
+SHORT = timedelta(seconds=1)
 LONG = timedelta(seconds=10)  # for answers that come at once
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 
@@ -241,9 +242,9 @@ async def test_no_status_within_the_deadline_is_a_failure(handler: Handler) -> N
         started = loop.time()
         failed = await failure(sender, request(server.port))
 
-        assert failed.reason == "timed out after 0.3 s"
+        assert failed.reason == "timed out after 1 s"
         assert not failed.blocked
-        assert 0.2 < loop.time() - started < 2
+        assert loop.time() - started > 0.9
 
 
 @pytest.mark.parametrize(
@@ -265,7 +266,7 @@ async def test_a_status_counts_although_its_body_never_ends(handler: Handler) ->
 
         assert answer.status == 200
         assert answer.body.startswith(b"xx")
-        assert 0.2 < loop.time() - started < 2
+        assert loop.time() - started > 0.9
 
 
 async def test_a_status_counts_although_its_body_is_cut_short() -> None:
@@ -373,7 +374,7 @@ async def test_a_silent_name_server_cannot_outlast_the_deadline() -> None:
     async with client(Guard(resolve=silent), timeout=SHORT) as sender:
         failed = await failure(sender, request(8080, host="slow.example.com"))
 
-    assert failed.reason == "timed out after 0.3 s"
+    assert failed.reason == "timed out after 1 s"
 
 
 async def test_cookies_are_not_kept() -> None:
@@ -719,7 +720,7 @@ async def test_an_idle_connection_is_closed_before_the_other_side_does(
     async with serving(told_of_the_end(OK, ended)) as server, client() as sender:
         await sender.post(request(server.port))
 
-        await asyncio.wait_for(ended.wait(), 5)
+        await asyncio.wait_for(ended.wait(), PATIENCE_SECONDS)
 
 
 async def test_a_connection_that_idled_for_too_long_is_not_used_again(
@@ -758,7 +759,7 @@ async def test_idle_connections_make_room_for_another_host() -> None:
     ):
         await sender.post(request(first.port))
         answer = await sender.post(request(second.port))
-        await asyncio.wait_for(ended.wait(), 5)
+        await asyncio.wait_for(ended.wait(), PATIENCE_SECONDS)
 
     assert answer.status == 200
 
@@ -791,7 +792,7 @@ async def test_waiting_for_a_place_is_part_of_the_attempt() -> None:
     async with serving(_silence) as server, client(timeout=SHORT, limit=1) as sender:
         both = await asyncio.gather(*(failure(sender, request(server.port)) for _ in range(2)))
 
-    assert {failed.reason for failed in both} == {"timed out after 0.3 s"}
+    assert {failed.reason for failed in both} == {"timed out after 1 s"}
     assert server.connections == 1
 
 
@@ -868,9 +869,9 @@ async def test_a_canceled_post_closes_its_connection() -> None:
             ended.clear()
             arrived.clear()
             post = asyncio.ensure_future(sender.post(request(server.port)))
-            await asyncio.wait_for(arrived.wait(), 5)
+            await asyncio.wait_for(arrived.wait(), PATIENCE_SECONDS)
             post.cancel()
-            await asyncio.wait_for(ended.wait(), 5)
+            await asyncio.wait_for(ended.wait(), PATIENCE_SECONDS)
             assert post.cancelled()
 
 
@@ -885,8 +886,8 @@ async def test_a_handshake_that_never_ends_is_cut_off() -> None:
     async with serving(say_nothing) as server, client(timeout=SHORT, limit=1) as sender:
         for _ in range(2):
             failed = await failure(sender, request(server.port, scheme="https"))
-            assert failed.reason == "timed out after 0.3 s"
-            await asyncio.wait_for(ended.wait(), 5)
+            assert failed.reason == "timed out after 1 s"
+            await asyncio.wait_for(ended.wait(), PATIENCE_SECONDS)
 
 
 async def test_closing_the_client_closes_what_is_open() -> None:
@@ -899,11 +900,11 @@ async def test_closing_the_client_closes_what_is_open() -> None:
         sender = client()
         await sender.post(request(server.port))
         pending = asyncio.ensure_future(failure(sender, request(busy.port)))
-        await asyncio.wait_for(arrived.wait(), 5)
+        await asyncio.wait_for(arrived.wait(), PATIENCE_SECONDS)
         await sender.close()
 
-        await asyncio.wait_for(idle_ended.wait(), 5)
-        await asyncio.wait_for(busy_ended.wait(), 5)
+        await asyncio.wait_for(idle_ended.wait(), PATIENCE_SECONDS)
+        await asyncio.wait_for(busy_ended.wait(), PATIENCE_SECONDS)
         assert (await pending).reason == "connection closed without an answer"
 
 
@@ -923,7 +924,7 @@ async def test_tls_connections_are_kept_and_closed_too(tmp_path: Path) -> None:
         async with client(tls=authority.client()) as sender:
             for _ in range(2):
                 await sender.post(request(server.port, host="hook.example.com", scheme="https"))
-        await asyncio.wait_for(ended.wait(), 5)
+        await asyncio.wait_for(ended.wait(), PATIENCE_SECONDS)
 
     assert server.connections == 1
 

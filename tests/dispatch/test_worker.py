@@ -19,7 +19,7 @@ from dispatch.guard import Guard
 from dispatch.sending import Sender
 from dispatch.signing import new_secret, sign
 from dispatch.worker import LEASE_MARGIN, Worker
-from store import subscriptions
+from store import rounds, subscriptions
 from store.clock import ManualClock
 from store.database import open_database
 from store.deliveries import Replay, replay, retry
@@ -33,10 +33,12 @@ from tests.clocks import HeldClock
 from tests.conftest import START
 from tests.dispatch.hook import Hook
 from tests.making import push, rows, tell
+from tests.patience import PATIENCE_SECONDS
 
 LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"),)
 SCHEDULE = tuple(timedelta(seconds=s) for s in (5, 300, 1800))
-TIMEOUT = timedelta(seconds=5)
+TIMEOUT = timedelta(seconds=PATIENCE_SECONDS)
+NEVER = 3600.0
 SECRET = new_secret()
 VAULT = Vault(["k" * 32])
 
@@ -129,7 +131,7 @@ async def running(scene: Scene) -> AsyncIterator[None]:
 
 
 async def until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while not true():  # noqa: ASYNC110 - the worker tells nobody
             await asyncio.sleep(0.005)
 
@@ -157,14 +159,16 @@ class TestDelivering:
         await scene.pass_time(3600)
         assert len(hook.taken) == 1
 
-    async def test_a_running_worker_is_woken_by_an_event(self, scene: Scene, hook: Hook) -> None:
+    async def test_a_running_worker_is_woken_by_an_event(
+        self, scene: Scene, hook: Hook, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(rounds, "LOOK_SECONDS", NEVER)
         scene.subscribe(hook.url)
         async with running(scene):
-            await asyncio.sleep(0.05)  # it has looked, and sleeps for a second
+            await asyncio.sleep(0.05)  # it has looked, and rests
 
             scene.happen()
-            async with asyncio.timeout(0.5):
-                await hook.wait_for(1)
+            await hook.wait_for(1)
 
     async def test_custom_headers_are_sent_and_ours_stay(self, scene: Scene, hook: Hook) -> None:
         headers = {"X-Team": "video", "Authorization": "Bearer abc", "Webhook-Id": "forged"}
@@ -362,12 +366,15 @@ class TestTryingAgain:
     async def test_a_subscriber_that_hangs_is_cut_off_and_tried_again(
         self, store: Store, clock: ManualClock, hook: Hook
     ) -> None:
-        async with opened(Scene(store, clock, timeout=timedelta(seconds=0.1))) as scene:
-            scene.subscribe(hook.url)
-            scene.happen()
+        async with (
+            opened(Scene(store, clock, timeout=timedelta(seconds=0.1))) as hasty,
+            opened(Scene(store, clock, timeout=timedelta(seconds=PATIENCE_SECONDS))) as scene,
+        ):
+            hasty.subscribe(hook.url)
+            hasty.happen()
             hook.free.clear()
-            await scene.look()
-            cut_off = scene.delivery()
+            await hasty.look()
+            cut_off = hasty.delivery()
             hook.free.set()
 
             await scene.pass_time(5)
@@ -515,14 +522,15 @@ class TestLimits:
         assert hook.most == 4
 
     async def test_a_full_worker_goes_on_as_soon_as_a_place_is_free(
-        self, store: Store, clock: ManualClock, hook: Hook
+        self, store: Store, clock: ManualClock, hook: Hook, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        monkeypatch.setattr(rounds, "LOOK_SECONDS", NEVER)
         async with opened(Scene(store, clock, in_flight=1)) as scene:
             scene.subscribe(hook.url)
             for number in range(60):
                 scene.happen(f"t{number}")
 
-            async with asyncio.timeout(8), running(scene):  # it looks by itself once a second
+            async with running(scene):
                 await hook.wait_for(60)
 
     async def test_a_rate_is_kept_at_the_subscriber(self, scene: Scene, hook: Hook) -> None:
@@ -560,7 +568,7 @@ class TestLimits:
         self, store: Store, clock: ManualClock, hook: Hook
     ) -> None:
         async with (
-            opened(Scene(store, clock, timeout=timedelta(seconds=0.2), in_flight=4)) as scene,
+            opened(Scene(store, clock, timeout=timedelta(seconds=1), in_flight=4)) as scene,
             Hook(clock).served() as hanging,
         ):
             for _ in range(2):

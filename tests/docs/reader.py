@@ -25,12 +25,13 @@ from starlette.routing import Route
 
 from deploy.demo.server import LocalServer
 from deploy.demo.simulator import Simulator, base_urls
-from deploy.demo.stage import free_port
 from deploy.settings import process_environment
 from dispatch.signing import new_secret, signed_headers
 from store.clock import system_clock
 from tests.dispatch.fake_chat import FAKES, SECRET, FakeChat
 from tests.docs.pages import ROOT, Block, Page
+from tests.patience import PATIENCE_SECONDS
+from tests.ports import free_port
 
 PROVIDER_KEY = "sk-readers-own-key"
 PROVIDER_HOSTS = (
@@ -48,7 +49,6 @@ RECEIVERS = (
     "https://n8n.example.com",
     "https://dify.example.com",
 )
-BLOCK_SECONDS = 30
 
 
 class Trouble(Exception):
@@ -78,7 +78,7 @@ class Receiver:
         return Response(status_code=204)
 
     async def wait_for(self, path: str, event_type: str, count: int = 1) -> None:
-        async with asyncio.timeout(BLOCK_SECONDS), self._news:
+        async with asyncio.timeout(PATIENCE_SECONDS), self._news:
             await self._news.wait_for(lambda: self.taken[path, event_type] >= count)
 
 
@@ -204,7 +204,7 @@ class Terminal:
         output = script.with_suffix(".out")
         shell.stdin.write(f". '{script}' >'{output}' 2>&1 </dev/null\necho done\n".encode())
         try:
-            async with asyncio.timeout(BLOCK_SECONDS):
+            async with asyncio.timeout(PATIENCE_SECONDS):
                 went_well = await shell.stdout.readline() == b"done\n"
         except TimeoutError:
             went_well = False
@@ -260,7 +260,7 @@ class Lasting:
         ready = asyncio.Event()
         made._reading = asyncio.create_task(made._read(words.encode(), ready))
         try:
-            async with asyncio.timeout(BLOCK_SECONDS):
+            async with asyncio.timeout(PATIENCE_SECONDS):
                 await ready.wait()
         except TimeoutError:
             await made.end()
@@ -281,7 +281,7 @@ class Lasting:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGINT)
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE_SECONDS):
                 await self._process.wait()
         except TimeoutError:
             os.killpg(self._process.pid, signal.SIGKILL)

@@ -15,12 +15,11 @@ from types import MappingProxyType
 
 import httpx
 
-from deploy.demo.stage import free_port
 from tests.faults.handle import Handle
 from tests.faults.servers import Nursery, Tricks
+from tests.patience import PATIENCE_SECONDS
+from tests.ports import free_port
 
-START_SECONDS = 20
-STOP_SECONDS = 30
 TASKBELL = Path(sys.executable).with_name("taskbell")
 
 
@@ -38,7 +37,7 @@ class Process:
         self.api = httpx.AsyncClient(
             base_url=self.url,
             headers={"authorization": f"Bearer {api_key}"},
-            timeout=10,
+            timeout=PATIENCE_SECONDS,
             trust_env=False,
             verify=False,  # nothing here speaks TLS, and loading the authorities takes its time
         )
@@ -55,7 +54,7 @@ class Process:
 
     async def start(self) -> None:
         await self._open()
-        async with asyncio.timeout(START_SECONDS):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while not await self._ready():
                 assert self._running, self.log.read_text()
                 await asyncio.sleep(0.05)
@@ -87,7 +86,7 @@ class Process:
         """As a service manager does; the exit code."""
         assert self._process is not None
         self._process.send_signal(signal.SIGTERM)
-        return await asyncio.to_thread(self._process.wait, STOP_SECONDS)
+        return await asyncio.to_thread(self._process.wait, PATIENCE_SECONDS)
 
     async def close(self) -> None:
         await self.api.aclose()
@@ -141,7 +140,7 @@ class Forked(Process):
     async def stop(self) -> int:
         assert self._handle is not None
         self._handle.send(signal.SIGTERM)
-        await self._handle.end(STOP_SECONDS)
+        await self._handle.end(PATIENCE_SECONDS)
         return int(self._code.read_text())
 
     async def close(self) -> None:

@@ -15,8 +15,10 @@ import termios
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 
+from tests.patience import PATIENCE_SECONDS
+
 COLUMNS = 80
-SECONDS = 20
+SECONDS = PATIENCE_SECONDS
 HIDDEN, SHOWN = "\x1b[?25l", "\x1b[?25h"
 
 # Ctrl-C reaches a command only from the terminal that it belongs to

@@ -27,8 +27,8 @@ from starlette.routing import Route
 from deploy.demo.server import LocalServer
 from tests.app import bearer
 from tests.e2e.process import TASKBELL, Process, until
+from tests.patience import PATIENCE_SECONDS
 
-SECONDS = 15
 SHOWN_ONCE = {"/v1/callback-urls", "/v1/api-keys", "/v1/subscriptions"}
 PUSH = {"task_id": "1", "status": "Success", "file_id": "2"}
 
@@ -165,7 +165,7 @@ async def test_no_canary_sings(tmp_path: Path, postgresql_url: str, canaries: Ca
         await subscribe_and_try(process.api, canaries, outside.url)
         await misuse_keys(process.api, canaries)
         await push_badly(process.api, canaries)
-        await until(providers_asked(process), SECONDS)
+        await until(providers_asked(process), PATIENCE_SECONDS)
         await look_everywhere(process.api, postgresql_url)
         damage(postgresql_url)
         await look_everywhere(process.api, postgresql_url)
@@ -276,7 +276,7 @@ async def look_everywhere(api: httpx.AsyncClient, database_url: str) -> None:
             statuses = connection.execute("SELECT status FROM deliveries").fetchall()
         return bool(statuses) and {"pending", "in_flight"}.isdisjoint(row[0] for row in statuses)
 
-    await until(sent, SECONDS)
+    await until(sent, PATIENCE_SECONDS)
     for path in ("/docs", "/openapi.json", "/healthz", "/readyz", "/metrics", "/v1/audit"):
         await api.get(path)
     for name in ("tasks", "events", "deliveries", "subscriptions", "api-keys"):
@@ -347,7 +347,7 @@ def run(folder: Path, *words: str, **environ: str) -> subprocess.CompletedProces
         env=environ,
         capture_output=True,
         text=True,
-        timeout=SECONDS,
+        timeout=PATIENCE_SECONDS,
         check=False,
     )
 

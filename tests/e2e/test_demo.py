@@ -16,6 +16,7 @@ import httpx
 from tests.docs.pages import page
 from tests.e2e.process import TASKBELL, until
 from tests.pages import Browser
+from tests.patience import PATIENCE_SECONDS
 
 SHORT, LONG = (
     [os.fspath(TASKBELL), *command.split()[1:]]
@@ -31,7 +32,7 @@ def test_the_demo_ends_well_in_under_20_seconds(tmp_path: Path) -> None:
         env={"PYTHONUTF8": "1", "COLUMNS": "100"},
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=PATIENCE_SECONDS,
         check=False,
     )
 
@@ -81,7 +82,7 @@ async def test_who_stays_sees_tasks_and_repeats_what_failed(tmp_path: Path) -> N
         assert link
         assert key
         async with httpx.AsyncClient(
-            base_url=link[1], timeout=10, trust_env=False, verify=False
+            base_url=link[1], timeout=PATIENCE_SECONDS, trust_env=False, verify=False
         ) as client:
             person = Browser(client, origin=link[1])
             await person.press(link[2], "/login", once=link[3])

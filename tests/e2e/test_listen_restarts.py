@@ -11,10 +11,10 @@ from pathlib import Path
 import httpx
 
 from deploy.demo.server import LocalServer
-from deploy.demo.stage import free_port
 from deploy.demo.subscriber import Subscriber
 from dispatch.signing import new_secret
 from tests.e2e.process import TASKBELL, Process, processes, until
+from tests.ports import free_port
 
 PART = 40
 

@@ -20,6 +20,7 @@ from tests import databases
 from tests.databases import PostgreSQL, start_postgresql
 from tests.e2e.lan import NETWORK, Host, NotPermitted, lan
 from tests.e2e.process import TASKBELL, until
+from tests.patience import PATIENCE_SECONDS
 
 CUT_SECONDS = 5
 API_KEY = secrets.token_urlsafe(32)
@@ -85,7 +86,7 @@ async def test_a_host_that_was_cut_off_delivers_everything_when_it_is_back(
             pushing.cancel()
             await asyncio.wait([pushing])
             recorded = await events(api)
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(PATIENCE_SECONDS):
                 await subscriber.wait_for(len(recorded))
 
     assert during > 0
@@ -104,7 +105,7 @@ async def test_a_database_out_of_reach_is_noticed_and_found_again(
         async with (
             LocalServer(subscriber.app, host=outside.address) as hook,
             taskbell(front, tmp_path, settings) as api,
-            httpx.AsyncClient(timeout=20, trust_env=False, verify=False) as provider,
+            httpx.AsyncClient(timeout=PATIENCE_SECONDS, trust_env=False, verify=False) as provider,
         ):
             url = await subscribe(api, subscriber, hook)
             body = {"task_id": "t1", "status": "Success", "file_id": "f1"}
@@ -113,7 +114,7 @@ async def test_a_database_out_of_reach_is_noticed_and_found_again(
             refused = await provider.post(url, json=body)  # no answer but silence, for 10 seconds
             database.plug_in()
             await until(partial(accepted, provider, url, body), 10)
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE_SECONDS):
                 await subscriber.wait_for(1)
 
     assert refused.status_code == 503
@@ -146,12 +147,16 @@ async def taskbell(
     url = f"http://{host.address}:8000"
     try:
         async with httpx.AsyncClient(
-            base_url=url, headers=authorization, timeout=10, trust_env=False, verify=False
+            base_url=url,
+            headers=authorization,
+            timeout=PATIENCE_SECONDS,
+            trust_env=False,
+            verify=False,
         ) as api:
             await until(partial(ready, api), 20)
             yield api
         process.send_signal(signal.SIGTERM)
-        async with asyncio.timeout(25):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             assert await process.wait() == 0, log.read_text()
     finally:
         with contextlib.suppress(ProcessLookupError):
@@ -167,7 +172,9 @@ async def ready(api: httpx.AsyncClient) -> bool:
 
 async def push_on(url: str, acknowledged: list[str]) -> None:
     """Push one task's end after the other, each until it is acknowledged."""
-    async with httpx.AsyncClient(timeout=10, trust_env=False, verify=False) as provider:
+    async with httpx.AsyncClient(
+        timeout=PATIENCE_SECONDS, trust_env=False, verify=False
+    ) as provider:
         for number in itertools.count():
             body = {"task_id": f"t{number}", "status": "Success", "file_id": f"f{number}"}
             await until(partial(accepted, provider, url, body), 30)

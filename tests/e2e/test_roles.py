@@ -14,6 +14,7 @@ from deploy.demo.subscriber import Subscriber
 from tests.e2e.checks import all_ended, all_sent, check_arrivals, check_tasks
 from tests.e2e.process import processes, until
 from tests.faults.servers import Nursery
+from tests.patience import PATIENCE_SECONDS
 
 JOBS = (
     stage.MINIMAX_V1,
@@ -71,5 +72,8 @@ async def test_processes_with_one_role_each_do_the_whole_job_together(
 
 def _client(key: str) -> httpx.AsyncClient:
     return httpx.AsyncClient(
-        headers={"authorization": f"Bearer {key}"}, timeout=10, trust_env=False, verify=False
+        headers={"authorization": f"Bearer {key}"},
+        timeout=PATIENCE_SECONDS,
+        trust_env=False,
+        verify=False,
     )

@@ -26,6 +26,7 @@ from tests.e2e.checks import (
     tracked,
 )
 from tests.e2e.process import until
+from tests.patience import PATIENCE_SECONDS
 
 JOBS = (
     stage.MINIMAX_V1,
@@ -38,7 +39,6 @@ JOBS = (
     stage.YUANJING_IMAGE,
 )
 TASKS = 200
-SECONDS = 60
 # an attempt's own deadline is real time, its lease is quick time: the lease must stay longer
 QUICK = {"TASKBELL_ATTEMPT_TIMEOUT_SECONDS": "300"}
 
@@ -70,8 +70,8 @@ async def submit(scene: Stage, jobs: tuple[Job, ...], count: int) -> None:
 
 async def end(scene: Stage) -> None:
     """Wait until all tasks have ended and everything is delivered."""
-    await until(lambda: all_ended(scene), SECONDS)
-    await until(lambda: all_sent(scene), SECONDS)
+    await until(lambda: all_ended(scene), PATIENCE_SECONDS)
+    await until(lambda: all_sent(scene), PATIENCE_SECONDS)
 
 
 async def test_in_a_storm_each_task_ends_once_and_rightly_for_each_subscriber(

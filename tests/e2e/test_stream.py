@@ -14,6 +14,7 @@ import pytest
 
 from tests.e2e.process import Process, processes, until
 from tests.faults.servers import Nursery
+from tests.patience import PATIENCE_SECONDS
 from tests.streams import taken_apart
 
 KILLS = 1
@@ -65,7 +66,9 @@ async def test_a_stream_has_no_gap_and_no_repeat_whoever_is_killed(
     async with processes(tmp_path, database_url, {}, home=home) as (server,):
         made = await server.api.post("/v1/callback-urls", json={"provider": "minimax"})
         reader, numbers = Reader(server), itertools.count()
-        async with httpx.AsyncClient(timeout=5, trust_env=False, verify=False) as client:
+        async with httpx.AsyncClient(
+            timeout=PATIENCE_SECONDS, trust_env=False, verify=False
+        ) as client:
             url = made.json()["url"]
             pushing = [asyncio.create_task(_push(client, url, numbers)) for _ in range(PUSHERS)]
             reading = asyncio.create_task(reader.run())

@@ -17,7 +17,6 @@ import httpx
 import pytest
 from sqlalchemy import update
 
-from deploy.demo.stage import free_port
 from dispatch.signing import new_secret, signed_headers
 from store.clock import system_clock
 from store.tables import subscriptions
@@ -26,6 +25,7 @@ from tests.app import SECRET_KEYS, Taskbell, good, minimax, running
 from tests.dispatch.chat_events import about
 from tests.e2e.process import until
 from tests.examples.node import NODE, ROOT, express
+from tests.ports import free_port
 
 SECRET = new_secret()
 BODY = about().body

@@ -41,8 +41,9 @@ class Away:
                 back = time.monotonic()
                 broken += _taken(told, stopped + _NOTICED_SECONDS, back)
                 await own.start()
-                broken += await _back(playing.server, told)
-            broken += challenges.broken(_ANSWER_SECONDS) + told.odd(_ANSWER_SECONDS)
+                broken += await _back(playing.server, told, rig.limit(_BACK_SECONDS))
+            longest = rig.limit(_ANSWER_SECONDS)
+            broken += challenges.broken(longest) + told.odd(longest)
             most = IN_FLIGHT * len(playing.subscribers)
             outcome = await playing.end(told, most_doubled=most)
         return outcome.also(broken)
@@ -54,12 +55,12 @@ async def _health(server: Server) -> list[str]:
     return [f"{path} said {said[path]}" for path in wanted if said[path] != wanted[path]]
 
 
-async def _back(server: Server, told: Told) -> list[str]:
+async def _back(server: Server, told: Told, seconds: float) -> list[str]:
     """Wait until it is ready, and takes a push."""
     began = time.monotonic()
     while await status_of(server.port, "/readyz") != 200 or not told.statuses(since=began)[200]:
-        if time.monotonic() - began > _BACK_SECONDS:
-            return [f"not back {_BACK_SECONDS:g} s after PostgreSQL was"]
+        if time.monotonic() - began > seconds:
+            return [f"not back {seconds:g} s after PostgreSQL was"]
         await asyncio.sleep(0.02)
     return []
 

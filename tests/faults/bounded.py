@@ -19,12 +19,12 @@ from pathlib import Path
 
 from deploy import serving
 from deploy.connections import Limits
-from deploy.demo.stage import free_port
 from deploy.settings import load, process_environment
 from receiver.tokens import CallbackTokens, new_token_id
 from tests.bench.processes import ROOT
 from tests.bench.taskbell import SECRET_KEYS
 from tests.faults.wire import API_KEY, status_of
+from tests.ports import free_port
 
 _QUICK = {"TASKBELL_ATTEMPT_TIMEOUT_SECONDS": "1", "TASKBELL_RETRY_SCHEDULE": "1"}
 _START_SECONDS = 20

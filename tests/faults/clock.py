@@ -34,7 +34,7 @@ class Clock:
                     await asyncio.sleep(rig.size(30, 4) / 10)
                     ahead.write_text(f"{step}")
                 await asyncio.sleep(rig.size(30, 4) / 10)
-            broken = challenges.broken(1.0) + told.odd(2.0)
+            broken = challenges.broken(rig.limit(1.0)) + told.odd(rig.limit(2.0))
             most = len(_STEPS) * IN_FLIGHT * len(playing.subscribers)
             outcome = await playing.end(told, most_doubled=most)
         return outcome.also(broken)

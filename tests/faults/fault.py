@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from tests.databases import PostgreSQL
+from tests.patience import PATIENCE_SECONDS
 
 if TYPE_CHECKING:  # it needs a rig itself
     from tests.faults.servers import Nursery
@@ -41,6 +42,10 @@ class Rig:
 
     def size(self, long: int, short: int) -> int:
         return short if self.short else long
+
+    def limit(self, seconds: float) -> float:
+        """How long something may take: the suite's machine may be busy with other tests."""
+        return max(seconds, PATIENCE_SECONDS) if self.short else seconds
 
 
 @dataclass(frozen=True, slots=True)

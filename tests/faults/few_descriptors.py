@@ -12,7 +12,7 @@ from tests.faults.idlers import Habit, Idlers
 from tests.faults.promises import check, settled
 from tests.faults.pushes import Pushes
 from tests.faults.scene import subscribe_all
-from tests.faults.slow_clients import served
+from tests.faults.slow_clients import SLOWEST_SECONDS, served
 
 DESCRIPTORS, CONNECTIONS = 256, 400
 _PER_SECOND = 50
@@ -46,13 +46,13 @@ class FewDescriptors:
             lost=found.lost,
             doubled=found.doubled,
             recovered_seconds=recovered,
-            broken=(*broken, *found.broken, *served(told)),
+            broken=(*broken, *found.broken, *served(told, rig.limit(SLOWEST_SECONDS))),
         )
 
 
 async def _settled(rig: Rig) -> tuple[float | None, tuple[str, ...]]:
     try:
-        return await settled(rig.database_url, 10), ()
+        return await settled(rig.database_url, rig.limit(10)), ()
     except TimeoutError as error:
         return None, (str(error),)
 

@@ -43,25 +43,24 @@ class Full:
                     await asyncio.sleep(0.5)
                     disk.fill(playing.server)
                     filled = time.monotonic()
-                    broken += await _refused(told, filled)
+                    broken += await _answered(told, 503, filled, rig.limit(_FULL_WITHIN))
                     await asyncio.sleep(rig.size(5, 1))
                     broken += await _reads(playing.server)
                     disk.empty(playing.server)
                     emptied = time.monotonic()
-                    await asyncio.sleep(1.0)
-                if not told.statuses(since=emptied)[200]:
-                    broken.append("no push was taken when there was room again")
-                broken += challenges.broken(1.0) + told.odd(3.0)
+                    broken += await _answered(told, 200, emptied, rig.limit(_FULL_WITHIN))
+                broken += challenges.broken(rig.limit(1.0)) + told.odd(rig.limit(3.0))
                 outcome = await playing.end(told, most_doubled=1000)
         return outcome.also(broken)
 
 
-async def _refused(told: Told, since: float) -> list[str]:
-    while time.monotonic() - since < _FULL_WITHIN:
-        if told.statuses(since=since)[503]:
+async def _answered(told: Told, status: int, since: float, seconds: float) -> list[str]:
+    while time.monotonic() - since < seconds:
+        if told.statuses(since=since)[status]:
             return []
         await asyncio.sleep(0.02)
-    return ["no push was refused while the disk was full"]
+    full = "full" if status == 503 else "no longer full"
+    return [f"no push was answered {status} while the disk was {full}"]
 
 
 async def _reads(server: Server) -> list[str]:

@@ -16,7 +16,7 @@ from tests.faults.bounded import Bounds, bounded_server, connected
 from tests.faults.fault import Fault, Outcome, Rig
 from tests.faults.promises import asked, check
 from tests.faults.pushes import Pushes, Told
-from tests.faults.slow_clients import served
+from tests.faults.slow_clients import SLOWEST_SECONDS, served
 
 _PER_SECOND = 200
 _HONEST_PER_SECOND = 20
@@ -42,14 +42,14 @@ class HangUps:
             with contextlib.ExitStack() as staying:
                 async with Pushes([server.door], _HONEST_PER_SECOND).going() as told:
                     await _hang_up(rig, server.door, told, staying if weakness else None)
-                broken = (*await _left(server.port), *_half_done(rig))
+                broken = (*await _left(server.port, rig.limit(_GONE_SECONDS)), *_half_done(rig))
             await server.stop()
         found = check(rig.database_url, told, [], most_doubled=0)
         return Outcome(
             sent=len(told.sent),
             acknowledged=len(told.acknowledged),
             lost=found.lost,
-            broken=(*found.broken, *served(told), *broken),
+            broken=(*found.broken, *served(told, rig.limit(SLOWEST_SECONDS)), *broken),
         )
 
 
@@ -78,8 +78,8 @@ def _part(path: str, task: str, which: int) -> bytes:
     return (whole[: len(head)], whole[:-10], whole)[which]
 
 
-async def _left(port: int) -> tuple[str, ...]:
-    give_up = time.monotonic() + _GONE_SECONDS
+async def _left(port: int, seconds: float) -> tuple[str, ...]:
+    give_up = time.monotonic() + seconds
     while count := connected(port):
         if time.monotonic() > give_up:
             return (f"{count} connections stayed open",)

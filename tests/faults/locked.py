@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 import time
 
@@ -19,6 +20,8 @@ connection.execute("BEGIN IMMEDIATE")
 print("locked", flush=True)
 sys.stdin.read()
 """
+_TAKEN_SECONDS = 5.0
+_ATTEMPT_SECONDS = "30"  # no subscriber is slow enough, on a busy machine, to be asked twice
 _WEAK: dict[str, Tricks] = {"answers before the commit": {"answer_early": 0.1}}
 
 
@@ -34,7 +37,7 @@ class Locked:
         # what was sent cannot be written down while the lock lasts: its lease must last longer
         tricks = {"busy_timeout": patience, "lease_margin": 60, **_WEAK.get(weakness, {})}
         async with (
-            scene(rig, tricks=tricks) as playing,
+            scene(rig, tricks=tricks, ATTEMPT_TIMEOUT_SECONDS=_ATTEMPT_SECONDS) as playing,
             challenging(*playing.server.door) as challenges,
         ):
             async with playing.pushed(100) as told:
@@ -44,9 +47,9 @@ class Locked:
                 refused = told.statuses()[503]
                 await _lock(file, patience * rig.size(8, 3))
                 unlocked = time.monotonic()
-                await asyncio.sleep(0.5)
+                await _taken(told, unlocked, rig.limit(_TAKEN_SECONDS))
             # one that comes while a batch waits for the lock waits for that, then for its own
-            broken = challenges.broken(1.0) + told.odd(2 * patience + 1)
+            broken = challenges.broken(rig.limit(1.0)) + told.odd(rig.limit(2 * patience + 1))
             broken += _verdict(told, refused, began, unlocked)
             outcome = await playing.end(told, most_doubled=0)
             broken += _snapshots(playing.server.log.read_text())
@@ -65,6 +68,13 @@ async def _lock(file: str, seconds: float) -> None:
     await asyncio.sleep(seconds)
     process.stdin.close()
     await process.wait()
+
+
+async def _taken(told: Told, since: float, seconds: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            while not told.statuses(since)[200]:  # noqa: ASYNC110 - a record of what was sent
+                await asyncio.sleep(0.02)
 
 
 def _verdict(told: Told, refused: int, began: float, unlocked: float) -> list[str]:

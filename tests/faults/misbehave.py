@@ -24,7 +24,7 @@ from tests.faults.servers import ALL, Server, Tricks, servers
 from tests.faults.wire import Connection
 
 _DEADLINE = timedelta(seconds=1)
-_LATE = timedelta(seconds=0.5)
+_LATE_SECONDS = 0.5
 """How much longer than its deadline an attempt may take."""
 _MOST_GROWTH_MEGABYTES = 20
 _SCHEDULE_SECONDS = 60
@@ -67,7 +67,10 @@ class Misbehave:
                 await until(lambda: _all_tried(rig.database_url), 30 + 2 * events, every=0.2)
                 grown = resident_megabytes(server) - before
         tried = _tried(rig.database_url)
-        broken = [*_verdicts(tried, urls), *_late(tried)]
+        broken = [
+            *_verdicts(tried, urls),
+            *_late(tried, timedelta(seconds=rig.limit(_LATE_SECONDS))),
+        ]
         if subscriber.canary_hits:
             broken.append(f"a redirect was followed {subscriber.canary_hits} times")
         if grown >= _MOST_GROWTH_MEGABYTES:
@@ -155,8 +158,8 @@ def _waits(way: Way, one: _Tried) -> bool:
     return least - _SLACK_SECONDS <= wait <= most + _SLACK_SECONDS
 
 
-def _late(tried: Sequence[_Tried]) -> list[str]:
-    late = [one.took for one in tried if one.took > _DEADLINE + _LATE]
+def _late(tried: Sequence[_Tried], most: timedelta) -> list[str]:
+    late = [one.took for one in tried if one.took > _DEADLINE + most]
     return [f"{len(late)} attempts took up to {max(late).total_seconds():.1f} s"] if late else []
 
 

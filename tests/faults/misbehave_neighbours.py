@@ -21,6 +21,7 @@ from tests.faults.fault import Fault, Outcome, Rig
 from tests.faults.misbehave_ways import WAYS, Misbehaving
 from tests.faults.pushes import Pushes, Told, task_name
 from tests.faults.servers import ALL, Tricks, servers
+from tests.patience import PATIENCE_SECONDS
 
 HEALTHY = 17
 BAD = ("hang", "drip-body", "reset")
@@ -74,7 +75,7 @@ async def _watch(rig: Rig, bad: Misbehaving, healthy: _Healthy, told: Told) -> O
     before = healthy.slowest(told, began, broke)
     slowest = healthy.slowest(told, broke, ended)
     broken = []
-    if slowest > max(_TIMES_SLOWER * before, rig.size(50, 250)):
+    if slowest > max(_TIMES_SLOWER * before, rig.limit(0.05) * 1000):
         broken.append(f"the others' p99 went from {before:.0f} to {slowest:.0f} ms")
     if at_first > DEFAULT_MAX_IN_FLIGHT:
         broken.append(f"one that hangs had {at_first} places")
@@ -127,7 +128,7 @@ class _Healthy:
             return left() == 0
 
         with contextlib.suppress(TimeoutError):
-            await until(all_came, 5)
+            await until(all_came, PATIENCE_SECONDS)
         return left()
 
 

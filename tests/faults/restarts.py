@@ -37,19 +37,20 @@ class Restarts:
                     stopped = time.monotonic()
                     await own.stop(way)
                     await own.start()
-                    broken += await _back(told, stopped, way.name)
+                    broken += await _back(told, stopped, way.name, rig.limit(_BACK_SECONDS))
                 await asyncio.sleep(0.2)
             most = len(ways) * IN_FLIGHT * len(playing.subscribers)
-            broken += challenges.broken(_ANSWER_SECONDS) + told.odd(_ANSWER_SECONDS)
+            longest = rig.limit(_ANSWER_SECONDS)
+            broken += challenges.broken(longest) + told.odd(longest)
             outcome = await playing.end(told, most_doubled=most)
         return outcome.also(broken)
 
 
-async def _back(told: Told, since: float, way: str) -> list[str]:
+async def _back(told: Told, since: float, way: str, seconds: float) -> list[str]:
     """Wait for the first push that is taken again."""
     while not told.statuses(since=since)[200]:
-        if time.monotonic() - since > _BACK_SECONDS:
-            return [f"no push was taken for {_BACK_SECONDS:g} s after {way}"]
+        if time.monotonic() - since > seconds:
+            return [f"no push was taken for {seconds:g} s after {way}"]
         await asyncio.sleep(0.02)
     return []
 

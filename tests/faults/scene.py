@@ -37,7 +37,7 @@ class Scene:
             yield told
 
     async def end(
-        self, told: Told, *, most_doubled: int, within: float = LEASE_SECONDS + 5
+        self, told: Told, *, most_doubled: int, within: float = LEASE_SECONDS + 15
     ) -> Outcome:
         """Wait until nothing is owed, stop, and check everything."""
         broken: tuple[str, ...] = ()

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from deploy.demo.stage import free_port
 from deploy.settings import process_environment
 from dispatch.worker import LEASE_MARGIN
 from receiver.tokens import CallbackTokens, new_token_id
@@ -22,14 +21,15 @@ from tests.bench.taskbell import SECRET_KEYS
 from tests.faults.fault import Rig
 from tests.faults.handle import Handle
 from tests.faults.wire import API_KEY, status_of
+from tests.ports import free_port
 
 ATTEMPT_SECONDS = 1
 LEASE_SECONDS = ATTEMPT_SECONDS + LEASE_MARGIN.total_seconds()
 """How long what a dead server held waits, at the most; in the short forms two seconds."""
 _QUICK = {"TASKBELL_ATTEMPT_TIMEOUT_SECONDS": f"{ATTEMPT_SECONDS}", "TASKBELL_RETRY_SCHEDULE": "1"}
 ALL = "receive,poll,dispatch"
-_START_SECONDS = 20
-_STOP_SECONDS = 30
+_START_SECONDS = 60
+_STOP_SECONDS = 60
 
 Tricks = Mapping[str, Any]
 """What tests/faults/tricks.py does to a server, by function, with its argument."""

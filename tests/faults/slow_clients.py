@@ -14,7 +14,7 @@ from tests.faults.pushes import Pushes, Told
 
 SILENT, DRIPPING = 500, 50
 _PER_SECOND = 50
-_SLOWEST_SECONDS = 1.0
+SLOWEST_SECONDS = 1.0
 _NO_DEADLINES = "no deadlines"
 _HOUR = 3600.0
 
@@ -27,7 +27,7 @@ class SlowClients:
 
     async def run(self, rig: Rig, weakness: str = "") -> Outcome:
         limits = Limits(receive_seconds=1.0, look_seconds=0.25) if rig.short else Limits()
-        longest = 2.5 if rig.short else 10.0
+        longest = rig.limit(10.0)
         if weakness == _NO_DEADLINES:
             limits = replace(limits, receive_seconds=_HOUR, idle_seconds=_HOUR, take_seconds=_HOUR)
         idlers = Idlers()
@@ -47,18 +47,22 @@ class SlowClients:
             sent=len(told.sent),
             acknowledged=len(told.acknowledged),
             lost=found.lost,
-            broken=(*found.broken, *served(told), *_kept(idlers, longest)),
+            broken=(
+                *found.broken,
+                *served(told, rig.limit(SLOWEST_SECONDS)),
+                *_kept(idlers, longest),
+            ),
         )
 
 
-def served(told: Told) -> tuple[str, ...]:
+def served(told: Told, seconds: float) -> tuple[str, ...]:
     """What honest pushes have to complain of."""
     failed = [answer for answer in told.answers if answer.status != 200]
     slow = sorted(answer.seconds for answer in told.answers)[len(told.answers) * 99 // 100]
     complaints = []
     if failed:
         complaints.append(f"{len(failed)} of {len(told.answers)} pushes failed")
-    if slow > _SLOWEST_SECONDS:
+    if slow > seconds:
         complaints.append(f"a hundredth of the pushes took {slow:.2f} s and more")
     return tuple(complaints)
 

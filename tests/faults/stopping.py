@@ -21,6 +21,7 @@ from tests.faults.fault import Fault, Outcome, Rig
 from tests.faults.idlers import Habit, Idlers, half_a_body, half_a_head
 from tests.faults.promises import asked
 from tests.faults.wire import Connection
+from tests.patience import PATIENCE_SECONDS
 
 _MOST_SECONDS = 25
 _NO_DEADLINES = "no deadlines"
@@ -50,7 +51,7 @@ class Stopping:
             began = time.monotonic()
             server.process.send_signal(signal.SIGTERM)
             acknowledged = 1 + await _rest_of(pushing)
-            broken = await _ended_well(server, rig.size(_MOST_SECONDS, 8))
+            broken = await _ended_well(server, rig.limit(_MOST_SECONDS))
             took = time.monotonic() - began
         with asked(rig.database_url) as connection:
             recorded = connection.execute(text("SELECT count(*) FROM tasks")).scalar_one()
@@ -72,7 +73,7 @@ async def held_up(
             async with Idlers().idling(port, crowd, again=False), _not_reading(port):
                 with contextlib.closing(Connection(port)) as provider:
                     assert await provider.post(path, _body("hanging")) == 200
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(PATIENCE_SECONDS):
                     await hook.asked.wait()
                     while connected(port) <= len(crowd):  # noqa: ASYNC110 - the kernel's word
                         await asyncio.sleep(0.01)

@@ -24,7 +24,7 @@ from dispatch.backoff import next_delay
 from dispatch.sending import Sender
 from dispatch.sending import Sent as SentEvent
 from dispatch.sink import Outcome, Result
-from store import claims, database, writer
+from store import claims, database, rounds, writer
 from store import clock as clock_module
 from store.clock import Clock, system_clock
 from store.events import Task, Verdict
@@ -37,6 +37,11 @@ from store.writer import Operation
 def lease_margin(seconds: float) -> None:
     """Hold deliveries only so much longer than an attempt, or even shorter."""
     _replace(worker_module, "LEASE_MARGIN", timedelta(seconds=seconds))
+
+
+def look_every(seconds: float) -> None:
+    """Rest so long between two looks at the store."""
+    _replace(rounds, "LOOK_SECONDS", seconds)
 
 
 def retry_sooner(factor: float) -> None:

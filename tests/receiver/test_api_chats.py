@@ -17,6 +17,7 @@ from store.vault import Vault
 from tests.app import HOOK, SECRET_KEYS, Taskbell, good, minimax, problem, running
 from tests.dispatch.fake_chat import FAKES, SECRET, FakeChat
 from tests.dispatch.hook import Hook
+from tests.patience import PATIENCE_SECONDS
 
 LOOPBACK = {"ALLOW_NETWORKS": "127.0.0.0/8"}
 SLACK = f"http://127.0.0.1:8123{FAKES['slack'].hook}"
@@ -258,7 +259,7 @@ async def test_a_limit_holds_up_the_whole_chat_until_its_url_is_another(
         chat.script.append("limited")
         made = await taskbell.subscribe(chat.url, format="slack")
         good(await taskbell.push(minimax("1", file_id="7")))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while (await stored(taskbell))["next_send_at"] != clock() + timedelta(seconds=7):
                 pass
 
@@ -267,14 +268,14 @@ async def test_a_limit_holds_up_the_whole_chat_until_its_url_is_another(
 
 
 async def until_delivered(taskbell: Taskbell) -> list[dict[str, Any]]:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while not (found := await taskbell.data("/v1/deliveries?status=delivered")):
             pass
     return found
 
 
 async def until_disabled(taskbell: Taskbell, subscription: str) -> dict[str, Any]:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while True:
             view: dict[str, Any] = good(await taskbell.api.get(f"/v1/subscriptions/{subscription}"))
             if not view["active"]:

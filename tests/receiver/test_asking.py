@@ -14,6 +14,7 @@ from receiver.asking import MAX_ANSWER_BYTES, HttpAsker, refuse
 from receiver.failures import Blame
 from receiver.provider import Answer, Asker, ProviderError
 from store.clock import ManualClock
+from tests.patience import PATIENCE_SECONDS
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 KEY = "sk-very-secret"
@@ -327,7 +328,7 @@ async def ask_over_a_socket(peer: Peer, deadline: float = 0.1) -> ProviderError:
     asker = asker_over(None, base_url=f"http://127.0.0.1:{port}", deadline_seconds=deadline)
     try:
         # httpx alone would wait 15 s
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             return await error_of(asker)
     finally:
         await asker.close()
@@ -397,7 +398,7 @@ class Server:
         server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
         asker = asker_over(None, base_url=url)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             yield asker
         await asker.close()
         server.close()

@@ -17,6 +17,7 @@ from store.events import Status
 from store.store import Store
 from tests import streams
 from tests.making import poll, push, registered, tell, told
+from tests.patience import PATIENCE_SECONDS
 
 ALL = Wanted()
 
@@ -49,7 +50,7 @@ def events(store: Store, count: int, first: int = 0) -> list[int]:
 
 
 async def soon(coroutine: Any) -> Any:
-    return await asyncio.wait_for(coroutine, 10)
+    return await asyncio.wait_for(coroutine, PATIENCE_SECONDS)
 
 
 async def settled(feed: Feed) -> None:

@@ -25,6 +25,7 @@ from receiver.budget import Health, RateLimiter
 from receiver.poller import NOT_FOUND_TRIES, SHIFT, UNVERIFIED_PER_MINUTE, Line, Poller, pace
 from receiver.provider import Provider, providers
 from receiver.words import UnknownWords
+from store import rounds
 from store.clock import ManualClock
 from store.database import open_database
 from store.eventlog import list_events
@@ -37,6 +38,7 @@ from tests.clocks import HeldClock
 from tests.conftest import START
 from tests.databases import on_sqlite
 from tests.making import TIMEOUT, push, registered, rows, tell, told
+from tests.patience import PATIENCE_SECONDS
 from tests.statements import watched
 
 MINIMAX, ATLAS, YUANJING = "minimax", "atlascloud", "opencomputing"
@@ -289,12 +291,15 @@ class TestPace:
         minutes = [seconds / 60 for seconds in scene.providers.times("t1")]
         assert minutes == [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 16, 18, 20]
 
-    async def test_a_task_without_push_is_asked_at_once(self, scene: Scene) -> None:
+    async def test_a_task_without_push_is_asked_at_once(
+        self, scene: Scene, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(rounds, "LOOK_SECONDS", 3600.0)
         running = asyncio.create_task(scene.poller.rounds.run())
-        await asyncio.sleep(0.05)  # it has looked, and sleeps for a second
+        await asyncio.sleep(0.05)  # it has looked, and rests
 
         scene.track("t1")
-        async with asyncio.timeout(0.9):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             await scene.providers.news.wait()
         await _stop(scene.poller, running)
 
@@ -547,6 +552,8 @@ class TestTrouble:
             scene.providers.silent.add("t1")
             await scene.look()
             scene.providers.silent.clear()
+            for asker in scene.askers.values():
+                asker._deadline_seconds = PATIENCE_SECONDS
 
             await scene.pass_time(5)
 
@@ -1117,7 +1124,7 @@ def busiest_second(asked: Providers) -> int:
 
 async def _settled(scene: Scene, *, but: int) -> None:
     """Wait for the questions under way, but for so many that hang."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while len(scene.poller.rounds.under_way) > but:
             await asyncio.wait(scene.poller.rounds.under_way, return_when=asyncio.FIRST_COMPLETED)
         for _ in range(50):  # whoever may start has started

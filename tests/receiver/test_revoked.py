@@ -18,6 +18,7 @@ from store.errors import StoreUnavailableError
 from store.store import Store
 from tests.app import AWAY
 from tests.clocks import Seconds
+from tests.patience import PATIENCE_SECONDS
 
 TOKEN = make_token_id(None, 1)
 
@@ -117,7 +118,7 @@ async def test_a_revocation_of_another_process_is_heard_of(
     revoked.watch()
     await revoked.refresh()
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         for number in count():  # the first ones may not be heard: it begins to listen
             token_id = make_token_id(None, number)
             await there.write(revoke, token_id)

@@ -20,8 +20,8 @@ from store.store import Store
 from store.writer import Operation, Tx
 from tests.app import AWAY
 from tests.databases import PostgreSQL, migrate_and_close
+from tests.patience import PATIENCE_SECONDS
 
-SECONDS = 10
 """How long anything may take on a machine that is busy."""
 
 
@@ -72,7 +72,7 @@ def processes(*urls: str) -> Iterator[list[Process]]:
 def listeners(url: str, count: int, *, but: Sequence[int] = ()) -> list[int]:
     """The server's processes behind the listening connections, once there are that many others."""
     found = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND query LIKE %s"
-    give_up = monotonic() + SECONDS
+    give_up = monotonic() + PATIENCE_SECONDS
     with psycopg.connect(url, autocommit=True) as connection:
         while monotonic() < give_up:
             pids = [pid for (pid,) in connection.execute(found, ["LISTEN%"])]
@@ -98,8 +98,8 @@ def test_a_commit_wakes_the_other_processes_that_listen(postgresql_url: str) -> 
 
         writer.store.write_now(say, "news")
 
-        assert first.heard.get(timeout=SECONDS) == "news"
-        assert second.heard.get(timeout=SECONDS) == "news"
+        assert first.heard.get(timeout=PATIENCE_SECONDS) == "news"
+        assert second.heard.get(timeout=PATIENCE_SECONDS) == "news"
 
 
 def test_a_process_hears_its_own_commits_once_and_without_a_notice(postgresql_url: str) -> None:
@@ -110,8 +110,8 @@ def test_a_process_hears_its_own_commits_once_and_without_a_notice(postgresql_ur
         one.store.write_now(say, "news")
         other.store.write_now(say, "end")  # notices come in the order of the commits
 
-        assert one.heard.get(timeout=SECONDS) == "news"
-        assert one.heard.get(timeout=SECONDS) == "end"
+        assert one.heard.get(timeout=PATIENCE_SECONDS) == "news"
+        assert one.heard.get(timeout=PATIENCE_SECONDS) == "end"
 
 
 @pytest.mark.parametrize("operation", [whisper, fail], ids=["here only", "rolled back"])
@@ -128,10 +128,10 @@ def test_what_concerns_nobody_else_is_not_announced(
                 writer.store.write_now(operation, "news")
         else:
             writer.store.write_now(operation, "news")
-            assert writer.heard.get(timeout=SECONDS) == "news"
+            assert writer.heard.get(timeout=PATIENCE_SECONDS) == "news"
         writer.store.write_now(say, "end")
 
-        assert listener.heard.get(timeout=SECONDS) == "end"
+        assert listener.heard.get(timeout=PATIENCE_SECONDS) == "end"
 
 
 def test_a_log_that_grows_fast_is_announced_now_and_then(postgresql_url: str) -> None:
@@ -142,10 +142,10 @@ def test_a_log_that_grows_fast_is_announced_now_and_then(postgresql_url: str) ->
         writer.store._notices._events_at = monotonic() + 60  # as if it had just been said
         writer.store.write_now(say, EVENTS)
         writer.store.write_now(say, "news")
-        first = listener.heard.get(timeout=SECONDS)
+        first = listener.heard.get(timeout=PATIENCE_SECONDS)
         writer.store._notices._events_at = monotonic() - 1
         writer.store.write_now(say, EVENTS)
-        second = listener.heard.get(timeout=SECONDS)
+        second = listener.heard.get(timeout=PATIENCE_SECONDS)
     assert (first, second) == ("news", EVENTS)
 
 
@@ -161,7 +161,7 @@ def test_a_lost_connection_is_made_again_and_told_once_each_way(
         listeners(postgresql_url, 1, but=before)
         writer.store.write_now(say, "news")
 
-        assert listener.heard.get(timeout=SECONDS) == "news"
+        assert listener.heard.get(timeout=PATIENCE_SECONDS) == "news"
     assert logged(caplog) == [
         "no notices from other processes",
         "notices from other processes are back",
@@ -183,7 +183,7 @@ def test_a_database_that_is_away_holds_up_nothing(
 
     opened.listen("news", print)
     for _ in range(4):
-        assert tries.acquire(timeout=SECONDS)
+        assert tries.acquire(timeout=PATIENCE_SECONDS)
     opened.close()
 
     assert threads() == []
@@ -214,7 +214,7 @@ def test_sqlite_has_nobody_to_listen_to(sqlite_url: str) -> None:
 
         process.store.write_now(say, "news")
 
-        assert process.heard.get(timeout=SECONDS) == "news"
+        assert process.heard.get(timeout=PATIENCE_SECONDS) == "news"
 
 
 def threads() -> list[str]:
@@ -232,7 +232,7 @@ def test_two_installations_in_one_database_do_not_hear_each_other(postgresql: Po
         other.store.write_now(say, "news")
         one.store.write_now(say, "end")
 
-        assert listener.heard.get(timeout=SECONDS) == "end"
+        assert listener.heard.get(timeout=PATIENCE_SECONDS) == "end"
 
 
 def another_schema(postgresql: PostgreSQL, url: str) -> str:

@@ -26,6 +26,7 @@ from store.tables import counters, tasks
 from store.writer import Operation, Tx
 from tests.databases import PostgreSQL
 from tests.making import ping, push, registered, rows, subscribe, tell, together, told, writer_busy
+from tests.patience import PATIENCE_SECONDS
 
 OURS = 12_345
 """The value of the counters that these tests write."""
@@ -173,7 +174,7 @@ class TestAnswers:
             given_up.cancel()
             await asyncio.wait([given_up])
 
-        assert await asyncio.wait_for(kept, 5) == "kept"
+        assert await asyncio.wait_for(kept, PATIENCE_SECONDS) == "kept"
         assert await asyncio.wait_for(store.write(insert, "later"), 5) == "later"
         assert count(store) == 2
 

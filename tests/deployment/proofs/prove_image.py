@@ -15,9 +15,9 @@ import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from deploy.demo.stage import free_port
 from store.clock import monotonic
 from tests.deployment.dockerfile import DOCKERFILE, ROOT, Instruction, last, stages
+from tests.ports import free_port
 
 OUR_PLACES = re.compile(r"(?<![\w.}])/(?=opt/|data\b|src\b)")
 """The slash that begins a path of the image's own."""

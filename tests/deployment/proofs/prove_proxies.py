@@ -26,10 +26,10 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
 )
 
-from deploy.demo.stage import free_port
 from store.clock import monotonic, system_clock
 from tests.deployment.dockerfile import ROOT
 from tests.e2e.process import Process, processes, until
+from tests.ports import free_port
 
 HOST = "taskbell.example.com"
 FOLDER = ROOT / "deploy/proxy"
