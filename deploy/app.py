@@ -63,7 +63,9 @@ def make_app(service: Service) -> Starlette:
     routes = []
     if "receive" in service.settings.roles:
         door = _callback_door(service, revoked)  # first: routes are tried one by one
-        routes.append(Route("/callbacks/{provider}/{token}", door, methods=["POST"]))
+        for slash in ("", "/"):  # there are proxies and providers that add one
+            path = f"/callbacks/{{provider}}/{{token}}{slash}"
+            routes.append(Route(path, door, methods=["POST"]))
         routes += _documents(endpoints)
     routes += [serve(endpoint, authority, service.store) for endpoint in endpoints]
     frame = None

@@ -103,6 +103,7 @@ _SECRET = re.compile(
     | (?P<signing>\bwhsec_)[\w+/=-]+
     | (?P<ours>\btb_[0-9a-f]{8}_)[\w-]+
     | (?P<provider>\bsk-)[\w-]{8,}
+    | (?P<callback>\bcbt_)[\w-]{8,}
     | (?P<token>\beyJ)[\w-]{8,}(?:\.[\w-]+)*
     | (?P<locked>\bgAAAAA)[\w=-]+
     | (?P<address>\bhttps?://[^\s"'/?\#]+[/?\#])[^\s"']+

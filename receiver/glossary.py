@@ -211,7 +211,7 @@ EXAMPLES: Mapping[str, Any] = {
     },
     "CallbackUrlView": {
         "id": "cb_1krsxv3g00m3vqk8yh5d2rwztg",
-        "url": "https://taskbell.example.com/callbacks/minimax/eyJ…",
+        "url": "https://taskbell.example.com/callbacks/minimax/cbt_…",
         "expires_at": "2026-11-28T12:00:00.000000Z",
         "single_task": True,
     },

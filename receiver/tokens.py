@@ -12,6 +12,7 @@ from typing import Any
 from itsdangerous import BadData, URLSafeSerializer
 
 from receiver.body import dump_json, parse_json
+from receiver.spelling import spell, unspell
 from store.callback_tokens import make_token_id
 
 MAX_CHARACTERS = 2048
@@ -70,13 +71,13 @@ class CallbackTokens:
         }
         if single_task:
             payload["single"] = True
-        return self._serializer.dumps(payload)
+        return spell(str(self._serializer.dumps(payload)))
 
     def read(self, provider: str, text: str, now: datetime) -> CallbackToken | None:
         """The token, or None when it is not ours, not this provider's or expired. Never raises.
 
-        Text is no identity: other last characters, or padding, verify just the same. Anything
-        remembered about a token is remembered under its token_id.
+        Text is no identity: upper-case letters or another last character verify just the same.
+        Anything remembered about a token is remembered under its token_id.
         """
         if len(text) > MAX_CHARACTERS or not text.isascii():
             return None
@@ -87,7 +88,7 @@ class CallbackTokens:
 
     def _verify(self, text: str) -> CallbackToken | None:
         try:
-            token = _token(self._serializer.loads(text))
+            token = _token(self._serializer.loads(unspell(text)))
         except (BadData, ValueError, OverflowError, OSError):
             return None
         if token is not None:  # what is not ours is not remembered: there is no end of that

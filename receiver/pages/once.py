@@ -26,7 +26,7 @@ class OnceLinks:
         """The text behind `/login?once=`."""
         if len(self._until) >= _MOST:
             del self._until[next(iter(self._until))]
-        text = secrets.token_urlsafe(32)
+        text = secrets.token_hex(32)  # chats and terminals cut a - or _ from the end of a link
         self._until[text] = self._monotonic() + VALID_SECONDS
         return text
 

@@ -161,6 +161,7 @@ def test_errors_of_the_server_are_heard() -> None:
         ("invalid api key sk-api-123456789", "invalid api key sk-…"),
         ("jwt eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJ4In0.c2lnbg-_ no", "jwt eyJ… no"),
         ("/callbacks/minimax/eyJwcm92aWRlciI6Im1pbmltYXgi.x_y-z", "/callbacks/minimax/eyJ…"),
+        ("/callbacks/minimax/cbt_" + "a2" * 80 + " failed", "/callbacks/minimax/cbt_… failed"),
         ("https://hooks.slack.com/services/T0/B0/xyz?a=b died", "https://hooks.slack.com/… died"),
         ("to https://h.example?key=1#x", "to https://h.example?…"),
         ("https://user:hush@h.example/x", "https://…@h.example/…"),
@@ -168,7 +169,7 @@ def test_errors_of_the_server_are_heard() -> None:
         ("locked gAAAAABnPz0_x-y==", "locked gAAAAA…"),
         # what is none stays
         ("at http://127.0.0.1:8000 and https://h.example/", None),
-        ("sub_01kb3x0e5x of key_01kb3x0e5x: token cb_zzzzzzzzzz000000000000000z", None),
+        ("sub_01kb3x0e5x of key_01kb3x0e5x: token cb_zzzzzzzzzz000000000000000z, cbt_ alone", None),
         ("a bearer: task-id sk-1 eyJ", None),
     ],
 )

@@ -4,6 +4,7 @@ import base64
 import random
 import re
 import zlib
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,10 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from itsdangerous import URLSafeSerializer
 
+from receiver.spelling import unspell
 from receiver.tokens import CallbackToken, CallbackTokens, new_token_id
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 OLD, NEW = "o" * 32, "n" * 32
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 
 
 def issue(tokens: CallbackTokens, **changes: Any) -> str:
@@ -43,10 +46,59 @@ def test_a_token_brings_back_what_it_was_given() -> None:
     )
 
 
-def test_a_token_fits_into_a_url() -> None:
-    text = issue(CallbackTokens([NEW]), metadata={"a": "x" * 900})
+METADATA = [
+    pytest.param({}, id="none"),
+    pytest.param({"customer": "42"}, id="little"),
+    pytest.param({"a": "x" * 900}, id="compressed"),
+    pytest.param({"a": "".join(random.Random(0).choices(LETTERS, k=1_016))}, id="incompressible"),
+    pytest.param({"客户": ["42", None]}, id="not ASCII"),
+]
 
-    assert re.fullmatch(r"[A-Za-z0-9._-]+", text)
+
+@pytest.mark.parametrize("metadata", METADATA)
+def test_a_token_is_lower_case_letters_and_digits_that_begin_with_a_letter(
+    metadata: dict[str, Any],
+) -> None:
+    text = issue(CallbackTokens([NEW]), metadata=metadata)
+
+    assert re.fullmatch(r"cbt_[a-z0-9]+", text)
+
+
+@pytest.mark.parametrize("metadata", METADATA)
+@pytest.mark.parametrize("single_task", [True, False])
+def test_an_older_token_with_dots_goes_on_to_work(
+    metadata: dict[str, Any], single_task: bool
+) -> None:
+    tokens = CallbackTokens([NEW])
+    new = issue(tokens, metadata=metadata, single_task=single_task)
+
+    old = unspell(new)
+
+    assert re.fullmatch(r"\.?[A-Za-z0-9_-]+\.[A-Za-z0-9_-]{43}", old)
+    assert tokens.read("minimax", old, NOW) == tokens.read("minimax", new, NOW)
+    assert tokens.read("minimax", old, NOW)
+
+
+@pytest.mark.parametrize(
+    "fold", [str.upper, str.lower, str.swapcase, str.title], ids=lambda fold: fold.__name__
+)
+def test_a_token_survives_who_folds_the_case_of_a_path(fold: Callable[[str], str]) -> None:
+    tokens = CallbackTokens([NEW])
+
+    assert tokens.read("minimax", fold(issue(tokens)), NOW)
+
+
+def test_a_usual_token_fits_into_the_shortest_path_segment_that_servers_take() -> None:
+    # IIS takes 260 characters, a file name has 255
+    tokens = CallbackTokens([NEW])
+    ends = NOW + timedelta(days=7)
+    metadata = {"customer": "customer-000042"}
+
+    text = tokens.issue(
+        "opencomputing", new_token_id(ends), expires_at=ends, metadata=metadata, single_task=True
+    )
+
+    assert len(text) <= 255
 
 
 def test_a_token_without_expiry_lasts() -> None:
@@ -106,13 +158,15 @@ def test_the_last_key_signs() -> None:
 def test_several_spellings_are_one_token() -> None:
     tokens = CallbackTokens([NEW])
     text = issue(tokens)
+    old = unspell(text)
 
-    read = [tokens.read("minimax", spelling, NOW) for spelling in (text, text + "=")]
+    read = [tokens.read("minimax", each, NOW) for each in (text, text.upper(), old, old + "=")]
 
-    assert [token and token.token_id for token in read] == ["id1", "id1"]
+    assert [token and token.token_id for token in read] == ["id1"] * 4
 
 
-TEXT = issue(CallbackTokens([NEW]))
+TEXT = unspell(issue(CallbackTokens([NEW])))
+SPELT = issue(CallbackTokens([NEW]))
 PAYLOAD, SIGNATURE = TEXT.rsplit(".", 1)
 BOMB = base64.urlsafe_b64encode(zlib.compress(b"0" * 10_000_000)).decode().rstrip("=")[:1500]
 
@@ -134,6 +188,16 @@ BOMB = base64.urlsafe_b64encode(zlib.compress(b"0" * 10_000_000)).decode().rstri
         pytest.param(f"{PAYLOAD}.", id="empty signature"),
         pytest.param(f"{PAYLOAD[:-2]}AA.{SIGNATURE}", id="payload changed"),
         pytest.param(TEXT + "A" * 2_048, id="good, then too long"),
+        pytest.param("cbt_", id="a new token's beginning alone"),
+        pytest.param("cbt_" + "a" * 40, id="shorter than a signature"),
+        pytest.param("cbt_" + "1" * 160, id="no base 32"),
+        pytest.param(SPELT[:-8], id="new, cut"),
+        pytest.param(SPELT[4:], id="new, without its beginning"),
+        pytest.param(SPELT + "aaaaaaaa", id="new, with more behind"),
+        pytest.param(
+            SPELT[:60] + ("a" if SPELT[60] != "a" else "b") + SPELT[61:], id="new, changed"
+        ),
+        pytest.param("cbt_" + SPELT, id="begun twice"),
         pytest.param(f".{BOMB}.{SIGNATURE}", id="compressed bomb, wrong signature"),
         pytest.param(issue(CallbackTokens(["x" * 32])), id="foreign key"),
         pytest.param(
@@ -170,7 +234,11 @@ def test_the_control_of_the_table_above_is_good() -> None:
     assert CallbackTokens([NEW]).read("minimax", text, NOW)
 
 
-@given(st.text() | st.from_regex(r"\.?[A-Za-z0-9_=-]{0,60}\.[A-Za-z0-9_=-]{0,60}", fullmatch=True))
+@given(
+    st.text()
+    | st.from_regex(r"cbt_[a-z2-7]{0,200}", fullmatch=True)
+    | st.from_regex(r"\.?[A-Za-z0-9_=-]{0,60}\.[A-Za-z0-9_=-]{0,60}", fullmatch=True)
+)
 def test_no_text_raises_or_verifies(text: str) -> None:
     assert CallbackTokens([OLD, NEW]).read("minimax", text, NOW) is None
 
@@ -219,8 +287,7 @@ def test_metadata_that_does_not_fit_is_refused(metadata: dict[str, Any], reason:
 
 def test_the_largest_metadata_still_reads() -> None:
     tokens = CallbackTokens([NEW])
-    letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
-    noise = "".join(random.Random(0).choices(letters, k=1_016))  # does not compress
+    noise = "".join(random.Random(0).choices(LETTERS, k=1_016))  # does not compress
 
     token = tokens.read("minimax", issue(tokens, metadata={"a": noise}), NOW)
 

@@ -134,7 +134,7 @@ def _reason(error: BaseException) -> str:
 def origin(url: str) -> str:
     """Without the path, which may hold a token.
 
-    >>> origin("https://taskbell.example.com/callbacks/minimax/eyJ")
+    >>> origin("https://taskbell.example.com/callbacks/minimax/cbt_x")
     'https://taskbell.example.com'
     """
     parts = urlsplit(url)
