@@ -182,7 +182,7 @@ class CallbackDoor:
         room_for_unknown = entrance.confirm and self.unknown.spend(token.token_id, size, now)
         register = room_for_unknown or not entrance.confirm
         only_news = not (room and register)
-        receipt = Receipt(token.token_id, raw, token.single_task, only_news)
+        receipt = Receipt(token.token_id, raw, token.metadata, token.single_task, only_news)
         report = self._report(entrance, token, update, receipt, register=register)
         left = _Left.NOTHING
         try:
@@ -222,7 +222,6 @@ class CallbackDoor:
         registration = Registration(
             timeout=self.timeout(update.kind),
             kind=update.kind,
-            metadata=token.metadata,
             expect_push=True,
         )
         return Report(

@@ -58,6 +58,8 @@ MEANINGS: Mapping[str, str] = {
     "max_in_flight": "deliveries under way at once",
     "message": "the provider's own words",
     "metadata": "yours: it is in every event of the task",
+    "CallbackUrlInput.metadata": "added to the tasks that this URL is the first to push",
+    "TaskInput.metadata": "added to what the task has; these keys win",
     "SubscriptionInput.metadata": "only tasks whose metadata holds all of this",
     "SpanReplayInput.status": "those whose newest delivery to it ended so; left out, all that it wants",
     "SpanReplayInput.types": "only events of these types",

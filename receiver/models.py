@@ -18,10 +18,10 @@ from pydantic import (
 )
 from pydantic.json_schema import SkipJsonSchema
 
-from receiver.body import dump_json
 from store.conditions import parse
 from store.events import EVENT_TYPES, Kind, Source, Status, rfc3339
 from store.keys import Scope
+from store.records import METADATA_BYTES, metadata_size
 from store.text import clean_json
 
 T = TypeVar("T")
@@ -32,14 +32,12 @@ Time = Annotated[datetime, PlainSerializer(rfc3339, return_type=str)]
 TimeText = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
 """The same, written already."""
 
-_METADATA_BYTES = 16 * 1024
-
 
 def _small(value: dict[str, Any] | None) -> dict[str, Any] | None:
     if value is None:
         return None
-    if len(dump_json(value)) > _METADATA_BYTES:
-        raise ValueError(f"has more than {_METADATA_BYTES} bytes of JSON")
+    if metadata_size(value) > METADATA_BYTES:
+        raise ValueError(f"has more than {METADATA_BYTES} bytes of JSON")
     if clean_json(value) != value:
         raise ValueError("holds NUL, half a surrogate pair, or too many or too deep values")
     return value

@@ -19,5 +19,9 @@ class ConflictError(StoreError):
     """The row is not in a state that allows this; the message says which."""
 
 
+class TooLargeError(StoreError):
+    """What is to be stored is over its size limit; the message says which, and by how much."""
+
+
 class SchemaError(StoreError):
     """The database's schema does not fit this code."""

@@ -154,7 +154,7 @@ class Task:
     # an unsigned ending that waits for the provider's word
     hint: TaskUpdate | None = None
     hint_at: datetime | None = None
-    token_id: str | None = None  # of the callback URL its pushes come to
+    token_id: str | None = None  # of the first callback URL that pushed it
 
 
 _FIELDS = tuple(each.name for each in fields(Task))

@@ -7,6 +7,7 @@ event are written in one transaction.
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,7 +20,7 @@ from store.among import among
 from store.bulk import Bulk
 from store.callback_tokens import FOREIGN, ForeignPushError, Use, bind
 from store.durations import Ending, learn, model_of
-from store.errors import StoreError
+from store.errors import StoreError, TooLargeError
 from store.events import (
     Change,
     Failure,
@@ -48,6 +49,9 @@ POLLS = "polls"
 
 _SOON = timedelta(seconds=1)  # pollers look that often anyway
 
+METADATA_BYTES = 16 * 1024
+"""The most a task's metadata may have, as JSON in ASCII."""
+
 HELD_FOR = timedelta(minutes=2)
 """How long an unsigned ending waits for a provider that cannot be reached."""
 
@@ -68,12 +72,13 @@ class Registration:
 class Receipt:
     """A push as it was received.
 
-    single_task: its token is for the first task that was pushed with it. only_news: it is kept
-    only when it moves its task or makes it known.
+    metadata: the token's, for the task that is bound to it. single_task: its token is for the first
+    task that was pushed with it. only_news: it is kept only when it moves its task or makes it known.
     """
 
     token_id: str
     raw: bytes
+    metadata: Mapping[str, Any] = field(default_factory=dict)
     single_task: bool = False
     only_news: bool = False
 
@@ -113,12 +118,16 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """What became of a report. task is None when the task is unknown and was not to be created."""
+    """What became of a report. task is None when the task is unknown and was not to be created.
+
+    amended: the registration of a known task changed it.
+    """
 
     verdict: Verdict
     task: Task | None
     created: bool = False
     event_id: str | None = None
+    amended: bool = False
 
 
 def _record(tx: Tx, reports: Sequence[Report]) -> list[Recorded | StoreError]:
@@ -135,7 +144,10 @@ def _record(tx: Tx, reports: Sequence[Report]) -> list[Recorded | StoreError]:
 
 
 record: Operation[Report, Recorded] = Operation("record", _record)
-"""A push whose token is for another task gets a ForeignPushError, and its receipt stays."""
+"""A push whose token is for another task gets a ForeignPushError, and its receipt stays.
+
+A registration whose metadata does not fit into the task's gets a TooLargeError.
+"""
 
 
 def _uses(reports: Sequence[Report]) -> list[Use]:
@@ -268,21 +280,59 @@ class _Written:
         learn(self._tx, self._endings)  # under the events lock: an ending is an event
 
 
-def _take(tx: Tx, book: _TaskBook, written: _Written, report: Report) -> Recorded:
+def _take(tx: Tx, book: _TaskBook, written: _Written, report: Report) -> Recorded | TooLargeError:
     update = clean_update(report.update)
     known = book.get((report.provider, report.provider_task_id))
     task = known or _new_task(report, tx.now)
     if task is None:
         written.receipt(report, Verdict.STALE, None)
         return Recorded(Verdict.STALE, None)
-    if report.source is Source.API and report.registration:
-        task = _adopted(task, report.registration)
+    if known and report.source is Source.API and report.registration:
+        try:
+            task = _adopted(known, report.registration)
+        except TooLargeError as error:
+            return error
+    task = _bound(task, report.receipt)
     if _must_wait(task, report):
         recorded = _hold(tx, book, task, report, update, created=known is None)
     else:
         recorded = _move(tx, book, written, task, report, update, created=known is None)
     written.receipt(report, recorded.verdict, recorded.task, created=recorded.created)
+    if known and report.registration and report.source is Source.API and task != known:
+        return replace(recorded, amended=True)
     return recorded
+
+
+def _bound(task: Task, receipt: Receipt | None) -> Task:
+    """The task, bound to the callback URL that pushed it first, with the metadata of that one.
+
+    Other URLs add nothing: whoever has one could otherwise put metadata on a task of somebody
+    else's, and have its events sent to a subscription that filters by it.
+    """
+    if receipt is None or (task.token_id is not None and task.token_id != receipt.token_id):
+        return task
+    changes: dict[str, Any] = {} if task.token_id else {"token_id": receipt.token_id}
+    if not receipt.metadata.keys() <= task.metadata.keys():
+        merged = {**clean_json(receipt.metadata), **task.metadata}
+        if metadata_size(merged) <= METADATA_BYTES:
+            changes["metadata"] = merged
+        elif changes:  # once: the push itself must not be lost
+            logger.warning(
+                "the metadata of callback URL %s does not fit into task %s: over %d bytes together",
+                receipt.token_id,
+                task.id,
+                METADATA_BYTES,
+            )
+    return changed(task, changes) if changes else task
+
+
+def metadata_size(metadata: Mapping[str, Any]) -> int:
+    """The bytes that METADATA_BYTES limits.
+
+    >>> metadata_size({"customer": "42"})
+    17
+    """
+    return len(json.dumps(metadata, separators=(",", ":")))
 
 
 def _cleaned(start: Registration) -> dict[str, Any]:
@@ -315,13 +365,14 @@ def _hold(
         next_poll_at=min(filter(None, (task.next_poll_at, tx.now))),
         poll_fence=task.poll_fence + 1,  # an answer already on its way may be older than this push
         poll_claims=0,  # news: also a parked task is asked about again
-        token_id=report.receipt.token_id if report.receipt else task.token_id,
         updated_at=tx.now,
     )
     if task.hint is None or created:
         book.put(held)
         tx.wake(POLLS)
         return Recorded(Verdict.HELD, held, created)
+    if task != book.get((task.provider, task.provider_task_id)):
+        book.put(task)
     return Recorded(Verdict.HELD, task)  # asked about already
 
 
@@ -392,7 +443,6 @@ def _plan(task: Task, report: Report, now: datetime) -> dict[str, Any]:
     plan: dict[str, Any] = {}
     if report.source is Source.PUSH and not task.status.final:
         plan["expect_push"] = True
-        plan["token_id"] = report.receipt.token_id if report.receipt else task.token_id
     mine = report.polled is not None and report.polled.fence == task.poll_fence
     if mine:
         plan |= {
@@ -440,15 +490,21 @@ def _new_task(report: Report, now: datetime) -> Task | None:
 
 
 def _adopted(task: Task, start: Registration) -> Task:
-    """A task that a push made known first takes what its registration adds."""
+    """A known task takes what its registration adds. Raises TooLargeError."""
     told = _cleaned(start)
+    metadata = {**task.metadata, **told["metadata"]}
+    if metadata != task.metadata and metadata_size(metadata) > METADATA_BYTES:
+        raise TooLargeError(
+            f"task {task.id} has metadata already: both together have {metadata_size(metadata)}"
+            f" bytes of JSON, at most {METADATA_BYTES} fit"
+        )
     return replace(
         task,
         deadline_at=task.created_at + start.timeout if task.version == 0 else task.deadline_at,
         kind=task.kind or start.kind,
         model=task.model or told["model"],
         family=task.family or start.family,
-        metadata=task.metadata or told["metadata"],
+        metadata=metadata,
     )
 
 

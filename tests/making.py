@@ -65,6 +65,7 @@ def push(
     registration: Registration | None = REGISTRATION,
     raw: bytes = b"{}",
     token_id: str = "tok_1",
+    receipt: Receipt | None = None,
     **details: Any,
 ) -> Report:
     """A push for a task, as the callback route reports it."""
@@ -76,7 +77,7 @@ def push(
         trusted=trusted,
         hold=hold,
         registration=registration,
-        receipt=Receipt(token_id, raw),
+        receipt=receipt or Receipt(token_id, raw),
         ask_in=ASK_IN,
     )
 

@@ -10,7 +10,7 @@ from receiver.endpoint import Call, Endpoint, Reply
 from receiver.models import Page, TaskInput, TasksQuery, TaskView
 from receiver.problems import Problem
 from receiver.provider import Provider
-from store.errors import ConflictError, NotFoundError
+from store.errors import ConflictError, NotFoundError, TooLargeError
 from store.events import Failure, Kind, Source, Status, Task, TaskUpdate, Verdict, task_json
 from store.keys import Scope
 from store.records import Recorded, Registration, Report, record
@@ -71,27 +71,26 @@ class TaskApi:
         wish = call.body(TaskInput)
         known_provider(self.providers, wish.provider)
         timeout = timedelta(seconds=wish.timeout_seconds) if wish.timeout_seconds else None
-        recorded = await call.write(
-            self.store,
-            record,
-            Report(
-                provider=wish.provider,
-                provider_task_id=wish.task_id,
-                update=TaskUpdate(Status.QUEUED, ""),
-                source=Source.API,
-                trusted=False,
-                registration=Registration(
-                    timeout=timeout or self.timeout(wish.kind),
-                    kind=wish.kind,
-                    model=wish.model,
-                    family=wish.family,
-                    metadata=wish.metadata or {},
-                    expect_push=wish.expect_push,
-                ),
-                ask_in=_EXPECTING_PUSH if wish.expect_push else timedelta(0),
+        report = Report(
+            provider=wish.provider,
+            provider_task_id=wish.task_id,
+            update=TaskUpdate(Status.QUEUED, ""),
+            source=Source.API,
+            trusted=False,
+            registration=Registration(
+                timeout=timeout or self.timeout(wish.kind),
+                kind=wish.kind,
+                model=wish.model,
+                family=wish.family,
+                metadata=wish.metadata or {},
+                expect_push=wish.expect_push,
             ),
-            _recorded_id,
+            ask_in=_EXPECTING_PUSH if wish.expect_push else timedelta(0),
         )
+        try:
+            recorded = await call.write(self.store, record, report, _recorded_id)
+        except TooLargeError as error:
+            raise Problem(422, f"field 'metadata': {error}") from None
         assert recorded.task is not None  # noqa: S101 - a registration always makes one
         new = recorded.verdict is Verdict.RECORDED
         return Reply(201 if new else 200, task_view(recorded.task))
@@ -150,7 +149,7 @@ class TaskApi:
 
 def _recorded_id(recorded: Recorded) -> str | None:
     """The task's id when the report changed it."""
-    new = recorded.verdict is Verdict.RECORDED
+    new = recorded.verdict is Verdict.RECORDED or recorded.amended
     return recorded.task.id if recorded.task and new else None
 
 

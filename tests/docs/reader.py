@@ -57,10 +57,11 @@ class Trouble(Exception):
 
 @dataclass
 class Receiver:
-    """Takes whatever is sent to it. taken: how often, by path and type of event."""
+    """Takes whatever is sent to it. taken: how often, by path and type of event; bodies: by path."""
 
     url: str = ""
     taken: Counter[tuple[str, str]] = field(default_factory=Counter)
+    bodies: list[tuple[str, bytes]] = field(default_factory=list)
     _news: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     @contextlib.asynccontextmanager
@@ -71,8 +72,9 @@ class Receiver:
             yield self
 
     async def _take(self, request: Request) -> Response:
-        await request.body()
+        body = await request.body()
         async with self._news:
+            self.bodies.append((request.url.path, body))
             self.taken[request.url.path, request.headers["ce-type"]] += 1
             self._news.notify_all()
         return Response(status_code=204)

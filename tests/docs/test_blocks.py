@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from tests.docs.pages import CHINESE, ROOT, Page, page, pages
@@ -42,6 +43,10 @@ async def test_the_readme_leads_from_nothing_to_three_videos_told_to_everybody(
         await around.receiver.wait_for("/", "task.succeeded", 3)  # to whom it listens for
         await around.chats["slack"].wait_for(3)
 
+    told = [json.loads(body) for path, body in around.receiver.bodies if path == "/hook"]
+    last = [event["data"]["task"] for event in told if event["type"] == "task.succeeded"]
+    metadata = {task["provider"]: task["metadata"] for task in last}
+    assert metadata["minimax"] == {"customer": "42"}  # of its callback URL, though it was tracked
     assert "whsec_" in printed
     assert around.simulator.stats.challenges_answered == 1
     assert printed.count("accepted") == 4, printed  # doctor: three providers' keys, and ours

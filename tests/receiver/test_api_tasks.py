@@ -59,11 +59,43 @@ async def test_a_tracked_task_is_queued_and_due_at_once(
 async def test_tracking_again_answers_200_with_the_same_task(taskbell: Taskbell) -> None:
     first = await taskbell.track("1", metadata={"a": 1})
 
-    wish = {"provider": "minimax", "task_id": "1", "metadata": {"a": 2}}
+    wish = {"provider": "minimax", "task_id": "1", "metadata": {"a": 1}}
     again = good(await taskbell.api.post("/v1/tasks", json=wish), 200)
 
     assert again == first
     assert await taskbell.event_types() == ["task.queued"]
+
+
+async def test_metadata_of_the_url_and_of_every_call_is_merged_and_audited(
+    taskbell: Taskbell,
+) -> None:
+    url = taskbell.path(metadata={"customer": "42", "from": "url"})
+    await taskbell.push(minimax("7", "Processing"), url)
+    wish = {"provider": "minimax", "task_id": "7"}
+
+    first = await taskbell.api.post("/v1/tasks", json=wish | {"metadata": {"from": "call"}})
+    again = await taskbell.api.post("/v1/tasks", json=wish | {"metadata": {"order": 9}})
+    same = await taskbell.api.post("/v1/tasks", json=wish | {"metadata": {"order": 9}})
+    await taskbell.push(minimax("7"), url)
+
+    merged = {"customer": "42", "from": "call", "order": 9}
+    assert good(first)["metadata"] == {"customer": "42", "from": "call"}
+    assert good(again)["metadata"] == good(same)["metadata"] == merged
+    assert (await taskbell.events())[-1]["data"]["task"]["metadata"] == merged
+    audit = await taskbell.data("/v1/audit")
+    assert [row["action"] for row in audit] == ["task.created"] * 2
+
+
+async def test_metadata_that_is_too_much_with_the_urls_is_422(taskbell: Taskbell) -> None:
+    await taskbell.push(minimax("7"), taskbell.path(metadata={"url": "a" * 900}))
+    wish = {"provider": "minimax", "task_id": "7", "metadata": {"call": "b" * 16_000}}
+
+    said = problem(await taskbell.api.post("/v1/tasks", json=wish), 422)
+
+    assert said.startswith("field 'metadata': task task_")
+    assert "have 169" in said
+    assert said.endswith("at most 16384 fit")
+    assert (await taskbell.tasks())[0]["metadata"] == {"url": "a" * 900}
 
 
 async def test_tracking_an_ended_task_answers_200_and_leaves_it(taskbell: Taskbell) -> None:

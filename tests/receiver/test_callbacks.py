@@ -175,12 +175,12 @@ async def test_a_push_of_an_unknown_task_registers_it_with_the_tokens_metadata(
 async def test_a_push_moves_a_task_that_was_tracked(taskbell: Taskbell) -> None:
     tracked = await taskbell.track("77", metadata={"order": 1}, model="Hailuo")
 
-    await taskbell.push(minimax("77"), taskbell.path(metadata={"order": 2}))
+    await taskbell.push(minimax("77"), taskbell.path(metadata={"order": 2, "customer": "42"}))
 
     [task] = await taskbell.tasks()
     assert task["id"] == tracked["id"]
     assert task["status"] == "succeeded"
-    assert task["metadata"] == {"order": 1}
+    assert task["metadata"] == {"order": 1, "customer": "42"}
     assert task["model"] == "Hailuo"
     assert await taskbell.event_types() == ["task.queued", "task.succeeded"]
 
@@ -760,7 +760,7 @@ async def test_with_a_key_an_unsigned_ending_waits_for_the_providers_word(
         assert task.next_poll_at == clock()
         assert task.hint is not None
         assert task.hint.status == "succeeded"
-        assert task.metadata == ({} if tracked else {"a": 1})
+        assert task.metadata == {"a": 1}
 
 
 async def test_with_a_key_a_step_of_a_tracked_task_needs_no_confirming(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 import anyio
 import pytest
@@ -14,12 +16,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from store import subscriptions
+from store.callback_tokens import ForeignPushError
 from store.clock import ManualClock
+from store.database import open_database
 from store.durations import Durations, Ending, Model, known_durations
+from store.errors import TooLargeError
 from store.eventlog import list_events
 from store.events import Failure, Kind, Output, Source, Status, TaskUpdate, Verdict
 from store.outbox import DELIVERIES
 from store.records import (
+    METADATA_BYTES,
     POLLS,
     Receipt,
     Recorded,
@@ -516,17 +522,188 @@ class TestRegistration:
         assert (stored.status, stored.next_poll_at) == (Status.SUCCEEDED, None)
         assert types(store) == ["task.succeeded"]
 
-    def test_a_second_registration_is_the_same_task(self, store: Store) -> None:
-        first = told(store, registered(metadata={"customer": "42"}, model="m-1"))
+    def test_a_second_registration_is_the_same_task_with_its_metadata_merged(
+        self, store: Store
+    ) -> None:
+        first = told(store, registered(metadata={"customer": "42", "order": 1}, model="m-1"))
 
         second = tell(store, registered(metadata={"customer": "7"}, model="m-2"))
+        third = tell(store, registered())
 
-        assert (second.verdict, second.created) == (Verdict.REPEATED, False)
+        assert (second.verdict, second.created, second.amended) == (Verdict.REPEATED, False, True)
         assert second.task is not None
         assert (second.task.id, second.task.metadata, second.task.model) == (
-            *(first.id, {"customer": "42"}, "m-1"),
+            *(first.id, {"customer": "7", "order": 1}, "m-1"),
         )
+        assert (third.task, third.amended) == (second.task, False)
         assert types(store) == ["task.queued"]
+
+
+def pushed_by(token_id: str, metadata: dict[str, Any], **details: Any) -> Report:
+    report = push(token_id=token_id, **details)
+    return replace(report, receipt=Receipt(token_id, b"{}", metadata))
+
+
+def last_metadata(store: Store) -> Any:
+    """What the newest event carries."""
+    return store.read_now(list_events, limit=100)[-1].body["data"]["task"]["metadata"]
+
+
+class TestMetadata:
+    """Of the callback URL that a task is bound to, and of the call that tracks it."""
+
+    URL: ClassVar = {"customer": "42", "from": "url"}
+    CALL: ClassVar = {"order": 9, "from": "call"}
+    BOTH: ClassVar = {"customer": "42", "order": 9, "from": "call"}
+
+    @pytest.mark.parametrize("hold", [False, True], ids=["believed", "held"])
+    @pytest.mark.parametrize("order", ["pushed first", "tracked first", "tracked last"])
+    def test_both_are_merged_and_the_calls_keys_win_whichever_came_first(
+        self, store: Store, order: str, hold: bool
+    ) -> None:
+        begun = pushed_by("tok_1", self.URL, status=Status.PROCESSING, hold=hold)
+        ended = pushed_by("tok_1", self.URL, hold=hold)
+        track = registered(metadata=self.CALL)
+        reports = {
+            "pushed first": [begun, track, ended],
+            "tracked first": [track, begun, ended],
+            "tracked last": [begun, ended, track],
+        }
+
+        for report in reports[order]:
+            tell(store, report)
+        tell(store, poll())
+
+        [task] = rows(store, tasks)
+        assert task["metadata"] == self.BOTH
+        if order != "tracked last" or hold:  # that one had its last event before it was tracked
+            assert last_metadata(store) == self.BOTH
+
+    @pytest.mark.parametrize("track_first", [True, False])
+    async def test_a_push_and_a_call_of_one_transaction_are_merged(
+        self, store: Store, track_first: bool
+    ) -> None:
+        both = [registered(metadata=self.CALL), pushed_by("tok_1", self.URL)]
+
+        await together(store, record, both if track_first else both[::-1])
+
+        [task] = rows(store, tasks)
+        assert task["metadata"] == self.BOTH
+
+    async def test_a_push_and_a_call_in_two_processes_are_merged(
+        self, store: Store, database_url: str, clock: ManualClock
+    ) -> None:
+        """On SQLite, which one process has, they are two writes at once."""
+        other = store
+        if database_url.startswith("postgresql"):
+            other = Store(open_database(database_url), clock)
+        try:
+            for number in range(10):
+                task = f"t{number}"
+                track = registered(task, metadata=self.CALL)
+                await asyncio.gather(
+                    store.write(record, track),
+                    other.write(record, pushed_by("tok_1", self.URL, task=task)),
+                )
+        finally:
+            if other is not store:
+                other.close()
+
+        assert [task["metadata"] for task in rows(store, tasks)] == [self.BOTH] * 10
+
+    @pytest.mark.parametrize("hold", [False, True], ids=["believed", "held"])
+    @pytest.mark.parametrize("tracked", [False, True])
+    def test_only_the_first_url_that_pushes_a_task_adds_any(
+        self, store: Store, hold: bool, tracked: bool
+    ) -> None:
+        if tracked:
+            tell(store, registered(metadata=self.CALL))
+        tell(store, pushed_by("tok_1", self.URL, status=Status.PROCESSING, hold=hold))
+        tell(store, pushed_by("tok_2", {"customer": "7", "planted": 1}, hold=hold))
+        tell(store, poll())
+
+        assert last_metadata(store) == (self.BOTH if tracked else self.URL)
+
+    def test_a_url_without_metadata_binds_a_task_too(self, store: Store) -> None:
+        tell(store, pushed_by("tok_1", {}, status=Status.PROCESSING))
+        tell(store, pushed_by("tok_2", {"planted": 1}))
+        tell(store, registered(metadata=self.CALL))
+
+        [task] = rows(store, tasks)
+        assert (task["token_id"], task["metadata"]) == ("tok_1", self.CALL)
+
+    def test_a_push_after_the_ending_binds_the_task_too(self, store: Store) -> None:
+        tell(store, registered(metadata=self.CALL))
+        tell(store, poll())
+        tell(store, pushed_by("tok_1", self.URL))
+        tell(store, pushed_by("tok_2", {"planted": 1}))
+
+        [task] = rows(store, tasks)
+        assert (task["token_id"], task["metadata"]) == ("tok_1", self.BOTH)
+
+    def test_a_push_without_room_for_a_task_of_its_own_adds_its_metadata_to_a_known_one(
+        self, store: Store
+    ) -> None:
+        tell(store, registered(metadata=self.CALL))
+        tell(store, pushed_by("tok_1", self.URL, registration=None))
+
+        assert last_metadata(store) == self.BOTH
+
+    def test_a_url_for_one_task_adds_nothing_to_another(self, store: Store) -> None:
+        def single(task: str) -> Report:
+            return push(task, receipt=Receipt("tok_1", b"{}", self.URL, single_task=True))
+
+        tell(store, registered("t2"))
+        tell(store, single("t1"))
+        with pytest.raises(ForeignPushError):
+            tell(store, single("t2"))
+
+        found = {task["provider_task_id"]: task["metadata"] for task in rows(store, tasks)}
+        assert found == {"t1": self.URL, "t2": {}}
+
+    def test_a_subscriptions_filters_see_what_was_merged(self, store: Store) -> None:
+        wishes: list[dict[str, Any]] = [
+            {"metadata": self.BOTH},
+            {"filter": {"data.task.metadata.customer": "42", "data.task.metadata.order": 9}},
+            {"metadata": {"from": "url"}},
+        ]
+        wanted = [
+            subscribe(store, f"https://{number}.example/", **wish).id
+            for number, wish in enumerate(wishes)
+        ]
+
+        tell(store, registered(metadata=self.CALL))
+        tell(store, pushed_by("tok_1", self.URL))
+
+        assert [row["subscription_id"] for row in rows(store, deliveries)] == wanted[:2]
+
+    def test_a_registration_that_makes_it_too_much_is_refused_and_changes_nothing(
+        self, store: Store
+    ) -> None:
+        tell(store, pushed_by("tok_1", {"url": "a" * 1_000}, status=Status.PROCESSING))
+
+        with pytest.raises(TooLargeError, match=f"at most {METADATA_BYTES} fit"):
+            tell(store, registered(metadata={"call": "b" * (METADATA_BYTES - 1_000)}, model="m"))
+        tell(store, registered(metadata={"url": "b" * (METADATA_BYTES - 1_000)}))  # in its place
+
+        [task] = rows(store, tasks)
+        assert (set(task["metadata"]), task["model"]) == ({"url"}, None)
+
+    def test_a_push_is_not_lost_when_its_metadata_is_too_much(
+        self, store: Store, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        track = registered(metadata={"call": "b" * (METADATA_BYTES - 1_000)})
+        tell(store, track)
+        much = {"url": "a" * 1_000}
+        tell(store, pushed_by("tok_1", much, status=Status.PROCESSING))
+        tell(store, pushed_by("tok_1", much))
+
+        assert set(last_metadata(store)) == {"call"}
+        assert types(store)[-1] == "task.succeeded"
+        assert [r.message for r in caplog.records if "does not fit" in r.message] == [
+            f"the metadata of callback URL tok_1 does not fit into task {rows(store, tasks)[0]['id']}:"
+            f" over {METADATA_BYTES} bytes together"
+        ]
 
 
 class TestCredit:
