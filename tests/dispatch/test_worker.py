@@ -218,6 +218,32 @@ class TestDelivering:
         assert len({taken.headers["webhook-signature"] for taken in hook.taken}) == 4
 
 
+class TestShapes:
+    async def test_a_shape_that_would_stall_the_process_fails_by_the_rule_and_stops_nobody(
+        self, scene: Scene, hook: Hook
+    ) -> None:
+        doubled = "type" + " | join('', [@, @])" * 14
+        many = f"[{', '.join(['@'] * 12)}][]." * 3
+        bombs = [
+            f"{doubled} | {many[:-1]} | join('', @)",
+            f"{doubled} | {many[:-1]} | to_string(@)",
+        ]
+        for bomb in [*bombs, f"{many}contains(to_string(@), 'succeedee')"]:
+            scene.subscribe(hook.url, shape=f"data.task.status == 'failed' && ({bomb}) || type")
+        scene.subscribe(hook.url, shape="data.task.status")
+
+        scene.happen(status=Status.FAILED)
+        await scene.look()
+
+        assert [call.body for call in hook.taken] == [b'"failed"']
+        waiting = [row for row in rows(scene.store, deliveries) if row["status"] == "pending"]
+        assert len(waiting) == 3
+        for row in waiting:
+            assert row["last_error"].startswith(
+                "the shape fails on an event: it takes more work than a shape may: 2 MiB"
+            )
+
+
 class TestTryingAgain:
     @pytest.mark.parametrize("dice", [0.0, 0.5, 1.0])
     async def test_the_schedule_is_kept_with_its_jitter(

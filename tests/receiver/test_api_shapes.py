@@ -46,6 +46,11 @@ async def test_they_are_shown_as_they_were_given(taskbell: Taskbell) -> None:
         ({"shape": "data.["}, "field 'shape': the shape is no JMESPath expression"),
         ({"shape": "data.nothing"}, "field 'shape': the shape makes nothing of an event"),
         ({"shape": "nothing(@)"}, "field 'shape': the shape fails on an event"),
+        (
+            {"shape": "[@, @, @, @, @, @, @, @, @, @, @, @][]." * 3 + "[to_string([@, @])]"},
+            "field 'shape': the shape fails on an event: it takes more work than a shape may: 2 MiB",
+        ),
+        ({"shape": "a|" * 150 + "a"}, "field 'shape': the shape cannot be used: its parts are"),
         ({"method": "GET"}, "method"),
         ({"method": "POST /x HTTP/1.1\r\nX: y"}, "method"),
     ],
