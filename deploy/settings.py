@@ -17,6 +17,7 @@ from dotenv import dotenv_values
 
 from deploy.setting_names import GENERAL, OF_A_PROVIDER
 from receiver.provider import Provider, providers
+from store.nearest import nearest, not_known
 from store.vault import MINIMUM_KEY_LENGTH
 
 PREFIX = "TASKBELL_"
@@ -196,8 +197,10 @@ def unknown_names(values: Mapping[str, str]) -> list[str]:
 
 def _refuse_unknown(values: Mapping[str, str]) -> None:
     for name in unknown_names(values):
+        near = nearest(name, [PREFIX + known for known in known_names()])
+        hint = f"did you mean {near}? " if near else ""
         raise SettingsError(
-            f"{name} is not a setting of taskbell; deploy/docs/reference/settings.md lists them all"
+            f"{name} is not a setting of Taskbell; {hint}deploy/docs/reference/settings.md lists all"
         )
 
 
@@ -315,7 +318,7 @@ def _roles(text: str) -> frozenset[Role]:
     wanted = {part.strip() for part in text.split(",")}
     unknown = wanted.difference(ROLES)
     if unknown:
-        raise ValueError(f"'{min(unknown)}' is no role; there are {', '.join(ROLES)}")
+        raise ValueError(not_known(min(unknown), "a role", ROLES))
     return frozenset(role for role in ROLES if role in wanted)
 
 
@@ -323,7 +326,7 @@ def _confirm(text: str) -> Confirm:
     for word in CONFIRM:
         if text.lower() == word:
             return word
-    raise ValueError(f"it must be one of {', '.join(CONFIRM)}")
+    raise ValueError(not_known(text, "a way to confirm", CONFIRM))
 
 
 def _networks(text: str) -> tuple[Network, ...]:

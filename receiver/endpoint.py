@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -21,11 +22,12 @@ from starlette.types import ASGIApp, Receive
 
 from receiver.auth import Authority
 from receiver.body import BadBody, BodyTooLarge, BodyTooSlow, parse_json, read_body
-from receiver.models import Input
+from receiver.models import PATTERN_RULES, Input
 from receiver.problems import Problem, store_away
 from store.audit import Audited, Entry, audited, note
 from store.errors import ConflictError, NotFoundError, StoreUnavailableError
 from store.keys import Scope
+from store.nearest import nearest, quoted
 from store.store import Store
 from store.writer import Answer, Item, Operation
 
@@ -250,7 +252,7 @@ def _query(endpoint: Endpoint, request: Request) -> BaseModel | None:
     pairs = request.query_params.multi_items()
     for name, times in Counter(name for name, _ in pairs).items():
         if times > 1:
-            raise Problem(422, f"query parameter {_quoted(name)} is there twice")
+            raise Problem(422, f"query parameter {quoted(name)} is there twice")
     return validated(endpoint.query, dict(pairs), "query parameter")
 
 
@@ -281,28 +283,34 @@ def validated(model: type[M], value: Any, what: str) -> M:
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        raise Problem(422, _first_mistake(error, what)) from None
+        raise Problem(422, _mistakes(error, what, model)) from None
 
 
-def _first_mistake(error: ValidationError, what: str) -> str:
-    """One line that names the place and the rule, and never the value."""
-    mistake = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    place = _quoted(".".join(str(part) for part in mistake["loc"]))
+def _mistakes(error: ValidationError, what: str, model: type[BaseModel]) -> str:
+    """Return one line that names the places and their rules, and never a value.
+
+    A field that is missing is often the one that is not known, misspelt: both are named.
+    """
+    found = error.errors(include_url=False, include_input=False)
+    names = [mistake for mistake in found if mistake["type"] in ("missing", "extra_forbidden")]
+    told = names[:_MOST_MISTAKES] or found[:1]
+    return "; ".join(_mistake(mistake, what, model) for mistake in told)
+
+
+def _mistake(mistake: ErrorDetails, what: str, model: type[BaseModel]) -> str:
+    place = quoted(".".join(str(part) for part in mistake["loc"]))
     if mistake["type"] == "extra_forbidden":
-        return f"{what} {place} is not known here"
+        near = nearest(str(mistake["loc"][-1]), model.model_fields)
+        return f"{what} {place} is not known here" + (f"; did you mean {near!r}?" if near else "")
+    if mistake["type"] == "missing":
+        return f"{what} {place} is missing"
     if mistake["type"] == "model_type":  # pydantic names our class
         return "the body must be a JSON object"
     rule = mistake["msg"].removeprefix("Value error, ")
+    if mistake["type"] == "string_pattern_mismatch":
+        rule = PATTERN_RULES.get(mistake["ctx"]["pattern"], rule)
     return f"{what} {place}: {rule}" if mistake["loc"] else rule
 
 
-def _quoted(name: str) -> str:
-    """A name out of a request, when it looks like one of ours misspelt; nothing else is repeated.
-
-    >>> _quoted("typse"), _quoted("<script>")
-    ("'typse'", "'…'")
-    """
-    return repr(name) if _NAME.fullmatch(name) else "'…'"
-
-
-_NAME = re.compile(r"[A-Za-z0-9_.\[\]-]{1,60}")
+_MOST_MISTAKES = 5
+"""Of the fields that are missing or not known, as many as one line names."""

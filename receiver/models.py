@@ -21,6 +21,7 @@ from pydantic.json_schema import SkipJsonSchema
 from store.conditions import parse
 from store.events import EVENT_TYPES, Kind, Source, Status, rfc3339
 from store.keys import Scope
+from store.nearest import not_known
 from store.records import METADATA_BYTES, metadata_size
 from store.text import clean_json
 
@@ -50,13 +51,44 @@ def _storable(text: str) -> str:
 
 
 Text = Annotated[str, AfterValidator(_storable)]
-ProviderName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
+_PROVIDER_NAME = r"^[a-z][a-z0-9_]{0,39}$"
+# at least one letter or digit: "." and ".." would move through a path
+_TASK_ID = r"^[._:-]*[A-Za-z0-9][A-Za-z0-9._:-]*$"
+_ID = r"^[a-z]{2,5}_[0-9a-z]{26}$"
+_FAMILY = r"^[a-z0-9_-]{1,40}$"
+PATTERN_RULES = {
+    _PROVIDER_NAME: "not a provider's name: lower-case letters, digits and _",
+    _TASK_ID: "not a task's id: give the one that the provider answered, of letters, digits and . _ : -",
+    _ID: "not an id of Taskbell's, like task_01kb3x0e5x…",
+    _FAMILY: "not a family's name: lower-case letters, digits, _ and -",
+}
+"""What is said of a value that does not fit a pattern, instead of the pattern."""
+
+_LARGEST_NUMBER = 2**63 - 1
+
+
+def _text_of_number(value: Any) -> Any:
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    return str(value) if whole and 0 <= value <= _LARGEST_NUMBER else value
+
+
+ProviderName = Annotated[str, StringConstraints(pattern=_PROVIDER_NAME)]
 ProviderTaskId = Annotated[
     str,
-    # at least one letter or digit: "." and ".." would move through a path
-    StringConstraints(pattern=r"^[._:-]*[A-Za-z0-9][A-Za-z0-9._:-]*$", max_length=128),
+    BeforeValidator(_text_of_number),
+    StringConstraints(pattern=_TASK_ID, max_length=128),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "pattern": _TASK_ID, "maxLength": 128},
+                {"type": "integer", "minimum": 0, "maximum": _LARGEST_NUMBER},
+            ]
+        }
+    ),
 ]
-Id = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,5}_[0-9a-z]{26}$")]
+"""As the provider answered it: some answer a JSON number."""
+
+Id = Annotated[str, StringConstraints(pattern=_ID)]
 Metadata = Annotated[dict[str, Any], AfterValidator(_small)]
 Limit = Annotated[int, Field(ge=1, le=200)]
 Seconds = Annotated[float, Field(gt=0, le=30 * 86400)]
@@ -122,7 +154,7 @@ class TaskInput(Input):
     task_id: ProviderTaskId
     kind: Annotated[Kind | None, Field(strict=False)] = None
     model: Annotated[Text, Field(max_length=200)] | None = None
-    family: Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]{1,40}$")] | None = None
+    family: Annotated[str, StringConstraints(pattern=_FAMILY)] | None = None
     metadata: Metadata | None = None
     timeout_seconds: Seconds | None = None
     expect_push: bool = False
@@ -208,7 +240,7 @@ def _parts(text: Any) -> Any:
 def _streamed(types: list[str]) -> list[str]:
     for name in types:
         if name not in _STREAMED:
-            raise ValueError(f"{name[:40]!r} is no event type; there are {', '.join(_STREAMED)}")
+            raise ValueError(not_known(name, "an event type", _STREAMED))
     return types
 
 
@@ -262,11 +294,10 @@ class SpanReplayView(ReplayView):
 
 
 def _known_types(types: list[str] | None) -> list[str] | None:
-    for place, name in enumerate(types or (), start=1):
-        if name != "task.*" and name not in EVENT_TYPES:
-            raise ValueError(
-                f"type {place} is no event type; there are task.*, {', '.join(EVENT_TYPES)}"
-            )
+    known = ("task.*", *EVENT_TYPES)
+    for name in types or ():
+        if name not in known:
+            raise ValueError(not_known(name, "an event type", known))
     return types
 
 

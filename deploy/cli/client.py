@@ -159,7 +159,7 @@ class Client:
             raise self._not_taskbell() from None
 
     def _no_connection(self, error: httpx.ConnectError) -> CommandError:
-        trouble = _tls_trouble(error)
+        trouble = tls_trouble(error)
         if trouble is not None:
             return CommandError(f"no safe connection to {self._url}: {trouble}")
         return ServerAway(
@@ -227,7 +227,8 @@ def _header_safe(api_key: str) -> str:
     return api_key
 
 
-def _tls_trouble(error: BaseException) -> str | None:
+def tls_trouble(error: BaseException) -> str | None:
+    """Return what TLS found wrong on the way to an error, or None when it was something else."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ssl.SSLCertVerificationError):

@@ -20,7 +20,7 @@ from deploy.cli.client import Client
 from deploy.cli.errors import CommandError, ServerAway
 from deploy.cli.eventstream import Message, messages
 from deploy.cli.frame import Surroundings
-from deploy.cli.local import Absent, HungUp, Local, Reply
+from deploy.cli.local import Absent, HungUp, Local, Reply, Untrusted
 from dispatch.sink import Event
 
 PAUSE_SECONDS = 1.0
@@ -103,6 +103,11 @@ class Listener:
                 if not absent:
                     output.message(f"nobody is at {local.url} ({error}): waiting with this event")
                 absent = True
+            except Untrusted as error:
+                raise CommandError(
+                    f"no safe connection to {local.url}: {error.args[0].removesuffix('.')}"
+                    " (SSL_CERT_FILE=… trusts an authority of your own)"
+                ) from None
             except HungUp:
                 tries += 1
                 if tries == MOST_TRIES:

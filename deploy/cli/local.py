@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from deploy import __version__
+from deploy.cli.client import tls_trouble
 from deploy.cli.errors import UsageError
 from dispatch.sink import Event, Request, Target, sinks
 from store.clock import Clock
@@ -23,6 +24,10 @@ TIMEOUT_SECONDS = 15.0  # as TASKBELL_ATTEMPT_TIMEOUT_SECONDS
 
 class Absent(Exception):
     """Nobody takes connections there."""
+
+
+class Untrusted(Exception):
+    """Its certificate is not one that this machine trusts; the message says why."""
 
 
 class HungUp(Exception):
@@ -79,6 +84,7 @@ class Local:
         self._monotonic = monotonic
         self._http = httpx.Client(
             timeout=TIMEOUT_SECONDS,
+            verify=httpx.create_ssl_context(),  # with SSL_CERT_FILE and SSL_CERT_DIR
             transport=transport,
             trust_env=False,
             follow_redirects=False,
@@ -106,12 +112,19 @@ class Local:
         return self._target.secrets[0]
 
     def send(self, event: Event) -> Reply:
-        """One try. Raises Absent when nobody is there, HungUp when no answer will come."""
+        """One try.
+
+        Raises Absent when nobody is there, Untrusted for its certificate, HungUp when no answer
+        will come.
+        """
         request = sinks()["webhook"].render(event, self._target, self._clock())
         began = self._monotonic()
         try:
             status = self._post(request)
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            trouble = tls_trouble(error)
+            if trouble is not None:
+                raise Untrusted(trouble) from None
             raise Absent(str(error) or "no connection") from None
         except httpx.TimeoutException:
             return Reply(None, self._monotonic() - began, f"no answer in {TIMEOUT_SECONDS:.0f} s")

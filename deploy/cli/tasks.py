@@ -22,8 +22,16 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     app.command(epilog="Example: taskbell track minimax 176843862716480 --kind video --wait")(track)
-    app.command(epilog="Example: taskbell watch task_01kb3x0e5x && echo done")(watch)
+    app.command(epilog="Example: taskbell watch task_01kb3x0e5x --timeout 10m && echo done")(watch)
     app.command(epilog="Example: taskbell tasks --status failed --provider atlascloud")(tasks)
+
+
+Timeout = Annotated[
+    str | None,
+    typer.Option(
+        "--timeout", metavar="DURATION", help="Wait at most so long: 90s, 10m, 2h. Then exit 2."
+    ),
+]
 
 
 def track(
@@ -39,13 +47,28 @@ def track(
     expect_push: Annotated[
         bool, typer.Option("--expect-push", help="A callback URL was given to the provider.")
     ] = False,
-    timeout: Annotated[
-        str | None, typer.Option(metavar="DURATION", help="Deadline: 90s, 10m, 2h, 7d.")
+    deadline: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DURATION",
+            help="When tracking ends with task.timed_out for every subscriber: 90s, 10m, 2h, 7d.",
+        ),
     ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Watch it until it ends.")] = False,
+    timeout: Timeout = None,
     as_json: Json = False,
 ) -> None:
     """Follow a task that was submitted to a provider."""
+    if not task_id.strip():
+        raise UsageError(
+            "TASK_ID is empty: the provider answered the submit without one; look at what it said"
+        )
+    if timeout is not None and not wait:
+        raise UsageError(
+            "--timeout bounds the waiting of --wait, which is not given;"
+            " --deadline says when tracking ends"
+        )
+    patience = seconds("--timeout", timeout) if timeout is not None else None
     around = surroundings(context)
     body = {
         "provider": provider,
@@ -55,7 +78,7 @@ def track(
         "family": family,
         "metadata": pairs("--meta", meta),
         "expect_push": expect_push or None,
-        "timeout_seconds": seconds("--timeout", timeout) if timeout is not None else None,
+        "timeout_seconds": seconds("--deadline", deadline) if deadline is not None else None,
     }
     with around.connect() as api:
         answer = api.post("/v1/tasks", body)
@@ -68,33 +91,44 @@ def track(
         elif not wait:
             output.json_line(task)
         if wait:
-            _watch(api, task, around, as_json=as_json)
+            _watch(api, task, around, patience, as_json=as_json)
 
 
 def watch(
     context: typer.Context,
     task_id: Annotated[str, typer.Argument(metavar="TASK", help="Taskbell's id: task_…")],
+    timeout: Timeout = None,
     as_json: Json = False,
 ) -> None:
-    """Show a task until it ends. Exit code 0: succeeded, 1: failed or canceled, 2: timed out."""
+    """Show a task until it ends.
+
+    Exit code 0: succeeded, 1: failed or canceled, 2: timed out, or waited for too long.
+    """
     from deploy.cli.client import segment
 
     if not task_id.startswith("task_"):
         raise UsageError(f"TASK {task_id!r} is not Taskbell's id of a task (task_…)")
+    patience = seconds("--timeout", timeout) if timeout is not None else None
     around = surroundings(context)
     with around.connect() as api:
         task = api.get(f"/v1/tasks/{segment('TASK', task_id)}")
-        _watch(api, task, around, as_json=as_json)
+        _watch(api, task, around, patience, as_json=as_json)
 
 
-def _watch(api: Client, task: dict[str, Any], around: Surroundings, *, as_json: bool) -> None:
-    from deploy.cli.watching import face_for, follow
+def _watch(
+    api: Client, task: dict[str, Any], around: Surroundings, patience: int | None, *, as_json: bool
+) -> None:
+    from deploy.cli.watching import WaitedTooLong, face_for, follow
 
+    again = f"the task goes on; see it again with: taskbell watch {task.get('id')}"
     try:
         with face_for(task, as_json=as_json, clock=around.clock) as face:
-            code = follow(api, task, face, around)
+            code = follow(api, task, face, around, patience)
+    except WaitedTooLong:
+        output.message(f"no ending in {patience} s: {again}")
+        raise typer.Exit(2) from None
     except KeyboardInterrupt:
-        output.message(f"the task goes on; see it again with: taskbell watch {task.get('id')}")
+        output.message(again)
         raise typer.Exit(130) from None
     raise typer.Exit(code)
 

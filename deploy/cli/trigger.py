@@ -14,6 +14,7 @@ from deploy.cli.errors import CommandError, UsageError
 from deploy.cli.frame import surroundings
 from deploy.cli.options import Json, count
 from deploy.cli.output import Column
+from store.nearest import nearest
 
 if TYPE_CHECKING:
     from deploy.cli.client import Client
@@ -132,7 +133,9 @@ def _case(name: str) -> Case:
     provider = name.partition(".")[0]
     of_provider = [each for each in CASES if each.startswith(f"{provider}.")]
     there = ", ".join(of_provider) if of_provider else "see taskbell trigger --list"
-    raise UsageError(f"PROVIDER.CASE {name!r} is not known; there is: {there}")
+    near = nearest(name, CASES)
+    hint = f"did you mean {near!r}? " if near else ""
+    raise UsageError(f"PROVIDER.CASE {name!r} is not known; {hint}there is: {there}")
 
 
 def _out_of_order(case: Case) -> list[Case]:

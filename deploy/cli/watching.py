@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -41,19 +42,36 @@ class Face(Protocol):
         """Nothing will follow."""
 
 
-def follow(api: Client, task: Json, face: Face, around: Surroundings) -> int:
-    """Show a task until it ends; the exit code for its ending. Raises CommandError."""
+class WaitedTooLong(Exception):
+    """The task has not ended in the time that was given to it."""
+
+
+def follow(
+    api: Client, task: Json, face: Face, around: Surroundings, patience: float | None = None
+) -> int:
+    """Show a task until it ends; the exit code for its ending.
+
+    patience: for how many seconds. Raises CommandError, and WaitedTooLong when they are over.
+    """
     path = f"/v1/tasks/{segment('task', str(task.get('id')))}"
+    give_up = math.inf if patience is None else around.monotonic() + patience
     face.show(task)
     while task.get("status") not in EXIT_CODES:
-        around.sleep(INTERVAL_SECONDS)
-        task = _ask(api, path, face, around)
+        _rest(around, give_up)
+        task = _ask(api, path, face, around, give_up)
         face.show(task)
     face.end(task)
     return EXIT_CODES[task["status"]]
 
 
-def _ask(api: Client, path: str, face: Face, around: Surroundings) -> Json:
+def _rest(around: Surroundings, give_up: float) -> None:
+    left = give_up - around.monotonic()
+    if left <= 0:
+        raise WaitedTooLong
+    around.sleep(min(INTERVAL_SECONDS, left))
+
+
+def _ask(api: Client, path: str, face: Face, around: Surroundings, give_up: float) -> Json:
     away_since: float | None = None
     while True:
         try:
@@ -65,7 +83,7 @@ def _ask(api: Client, path: str, face: Face, around: Surroundings) -> Json:
                 face.away(str(error))
             elif now - away_since >= PATIENCE_SECONDS:
                 raise
-            around.sleep(INTERVAL_SECONDS)
+            _rest(around, give_up)
 
 
 @contextmanager

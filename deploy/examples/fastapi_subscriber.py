@@ -2,7 +2,7 @@
 
     pip install fastapi uvicorn standardwebhooks
     taskbell subscribe https://your-app.example.com/taskbell --type task.succeeded --type task.failed
-    TASKBELL_SECRET=whsec_… uvicorn fastapi_subscriber:app --port 9000
+    TASKBELL_WEBHOOK_SECRET=whsec_… uvicorn fastapi_subscriber:app --port 9000
 
 What came but was not done when the process ended is done when it starts again.
 """
@@ -19,7 +19,7 @@ from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 LARGEST = 1024 * 1024  # bytes; a stranger could send more
 
-webhook = Webhook(os.environ["TASKBELL_SECRET"])
+webhook = Webhook(os.environ["TASKBELL_WEBHOOK_SECRET"])
 inbox = sqlite3.connect(
     os.environ.get("INBOX", "inbox.db"), isolation_level=None, check_same_thread=False
 )

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from receiver.models import SubscriptionInput, SubscriptionPatch
 from receiver.problems import Problem
 from store.matching import Subscription
+from store.nearest import not_known
 from store.vault import Vault, VaultError
 
 _PACE = ("rate_per_second", "max_in_flight")
@@ -85,8 +86,8 @@ class Destinations:
 
     def _terms(self, format_name: str) -> Terms | None:
         if format_name not in self.rules.formats:
-            known = ", ".join(sorted(self.rules.formats))
-            raise Problem(422, f"field 'format': there are {known}")
+            reason = not_known(format_name, "a format", sorted(self.rules.formats))
+            raise Problem(422, f"field 'format': {reason}")
         return self.rules.terms(format_name)
 
     def _url_columns(self, url: str, terms: Terms | None) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from receiver.provider import Provider
 from store.errors import ConflictError, NotFoundError, TooLargeError
 from store.events import Failure, Kind, Source, Status, Task, TaskUpdate, Verdict, task_json
 from store.keys import Scope
+from store.nearest import not_known
 from store.records import Recorded, Registration, Report, record
 from store.store import Store
 from store.tasks import ask_now, get_task, list_tasks
@@ -160,5 +161,5 @@ def task_view(task: Task) -> TaskView:
 def known_provider(providers: Mapping[str, Provider], name: str) -> Provider:
     """The adapter of that name. Raises Problem 422 that lists the ones there are."""
     if name not in providers:
-        raise Problem(422, f"field 'provider': there are {', '.join(sorted(providers))}")
+        raise Problem(422, f"field 'provider': {not_known(name, 'a provider', sorted(providers))}")
     return providers[name]

@@ -67,7 +67,7 @@ def test_track_sends_what_was_said_and_prints_the_task() -> None:
     result = run(
         server, "track", "minimax", "176843862716480", "--kind", "video", "--model", "m",
         "--family", "video_v1", "--meta", "customer=42", "--meta", "note=a=b", "--expect-push",
-        "--timeout", "10m",
+        "--deadline", "10m",
     )  # fmt: skip
 
     assert (result.exit_code, result.stderr) == (0, "")
@@ -362,9 +362,13 @@ def test_a_key_is_revoked_by_its_id_and_nothing_else_is_reached() -> None:
         (["track", "minimax", "1", "--meta", "x"], "--meta 'x' is not key=value"),
         (["track", "minimax", "1", "--meta", "=x"], "--meta '=x' is not key=value"),
         (["track", "minimax", "1", "--meta", "a=1", "--meta", "a=2"], "--meta 'a=2' names 'a' a"),
-        (["track", "minimax", "1", "--timeout", "soon"], "--timeout 'soon' is not a duration"),
-        (["track", "minimax", "1", "--timeout", "0"], "--timeout '0' is not a duration"),
-        (["track", "minimax", "1", "--timeout", "٣"], "--timeout '٣' is not a duration"),
+        (["track", "minimax", "1", "--deadline", "soon"], "--deadline 'soon' is not a duration"),
+        (["track", "minimax", "1", "--deadline", "0"], "--deadline '0' is not a duration"),
+        (["track", "minimax", "1", "--deadline", "٣"], "--deadline '٣' is not a duration"),
+        (["track", "minimax", "1", "--timeout", "5m"], "--timeout bounds the waiting of --wait"),
+        (["track", "minimax", "1", "--wait", "--timeout", "x"], "--timeout 'x' is not a duration"),
+        (["track", "minimax", ""], "TASK_ID is empty: the provider answered the submit without"),
+        (["track", "minimax", "  "], "TASK_ID is empty: the provider answered the submit without"),
         (["track", "minimax", "1", "--kind", "film"], "Invalid value for '--kind': 'film' is not"),
         (["track", "minimax"], "Missing argument 'TASK_ID'."),
         (["callback-url", "minimax", "--expires-in", "-5"], "--expires-in '-5' is not a duration"),

@@ -1,6 +1,7 @@
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -20,6 +21,8 @@ from deploy.cli.local import Local, address
 from dispatch.signing import new_secret
 from dispatch.sink import Event, Target, sinks
 from store.clock import ManualClock, system_clock
+from tests.cli.test_cli_checkup import serving
+from tests.dispatch.certificates import Authority
 
 NOW = datetime(2026, 11, 21, 3, 0, tzinfo=UTC)
 URL = "http://127.0.0.1:3000/hook"
@@ -244,6 +247,33 @@ def test_every_answer_and_none_is_told_and_the_next_event_follows(
     assert line in capsys.readouterr().out.splitlines()
     assert program.ids[-1] == "evt_2"
     assert listener.answered == {True: 1, False: 1}
+
+
+@pytest.mark.parametrize(("name", "reason"), [("127.0.0.1", "self"), ("127.0.0.2", "IP address")])
+def test_a_certificate_that_is_not_trusted_is_told_by_name(
+    tmp_path: Path, name: str, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = Authority(tmp_path, name)
+    if name == "127.0.0.2":  # trusted, and for another address
+        monkeypatch.setenv("SSL_CERT_FILE", str(authority.certificate))
+    with serving(lambda _path, _body: (200, {}, b""), authority) as url:
+        result = World(sent(1)).run(url)
+
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[-1].startswith(f"taskbell: no safe connection to {url}: ")
+    assert reason in result.stderr
+    assert "SSL_CERT_FILE=" in result.stderr
+
+
+def test_a_certificate_of_ones_own_is_trusted_by_ssl_cert_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = Authority(tmp_path, "127.0.0.1")
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority.certificate))
+    with serving(lambda _path, _body: (200, {}, b""), authority) as url:
+        result = World(sent(1)).run(url)
+
+    assert "<-- 200" in result.stdout
 
 
 def test_a_program_that_hangs_up_once_gets_the_event_again() -> None:

@@ -160,8 +160,11 @@ def test_the_list_as_json_is_a_line_each() -> None:
     [
         (["minimax.speech-success"], "MiniMax pushes no speech tasks"),
         (["opencomputing.success"], "元境 does not push, it is polled; follow a task with"),
-        (["minimax.sucess"], "PROVIDER.CASE 'minimax.sucess' is not known; there is: minimax."),
-        (["kling.success"], "PROVIDER.CASE 'kling.success' is not known; there is: see taskbell"),
+        (
+            ["minimax.sucess"],
+            "PROVIDER.CASE 'minimax.sucess' is not known; did you mean 'minimax.success'? there is",
+        ),
+        (["kling.success"], "PROVIDER.CASE 'kling.success' is not known; "),
         (["minimax.processing", "--reorder"], "--reorder: nothing is pushed before minimax."),
         (["minimax.success", "--set", "file_id"], "--set 'file_id' is not path=value"),
         (["minimax.success", "--private-key", "k"], "--private-key, --jwks-port: minimax does not"),

@@ -114,6 +114,34 @@ def test_each_change_is_a_line_and_the_outputs_come_last() -> None:
     assert world.asked == [f"GET /v1/tasks/{ID}"] * 5
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("watch", ID, "--timeout", "5s"),
+        ("track", "minimax", "1", "--wait", "--timeout", "5"),
+        ("watch", ID, "--timeout", "5s", "--json"),
+    ],
+)
+def test_waiting_ends_in_time_and_the_task_goes_on(arguments: tuple[str, ...]) -> None:
+    world = World([a_task("processing")])
+
+    result = world.run(*arguments)
+
+    assert result.exit_code == 2
+    assert result.stderr.endswith(
+        f"no ending in 5 s: the task goes on; see it again with: taskbell watch {ID}\n"
+    )
+    assert world.asked == [world.asked[0], *[f"GET /v1/tasks/{ID}"] * 5]
+
+
+def test_waiting_for_a_server_that_is_away_ends_in_time_too() -> None:
+    world = World([a_task("processing"), httpx.ConnectError("gone")])
+
+    result = world.run("watch", ID, "--timeout", "3s")
+
+    assert (result.exit_code, len(world.asked)) == (2, 4)
+
+
 def test_each_tenth_done_is_a_line() -> None:
     done = [0.0, 0.31, 0.32, 0.39, 0.4, 1.0]
     world = World([*(a_task("processing", "Running", progress=each) for each in done), DONE])

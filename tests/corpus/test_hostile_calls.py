@@ -206,5 +206,6 @@ async def test_a_query_of_thousands_of_parameters_is_refused_at_once(scene: Scen
     start = cpu_seconds()
     reply = await scene.taskbell.api.get(f"/v1/events?{query}")
 
-    assert problem(reply, 422) == "query parameter '0' is not known here"
+    assert problem(reply, 422).startswith("query parameter '0' is not known here; ")
+    assert len(reply.content) < 1_000
     assert cpu_seconds() - start < SLOWEST_SECONDS

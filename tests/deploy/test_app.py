@@ -134,7 +134,7 @@ async def test_a_refused_query_repeats_nothing_odd(taskbell: Taskbell, query: st
 async def test_a_misspelt_field_is_named(taskbell: Taskbell) -> None:
     answer = await taskbell.api.post("/v1/subscriptions", json={"url": HOOK, "typse": []})
 
-    assert problem(answer, 422) == "field 'typse' is not known here"
+    assert problem(answer, 422) == "field 'typse' is not known here; did you mean 'types'?"
 
 
 async def test_a_packed_body_is_not_unpacked(taskbell: Taskbell) -> None:

@@ -306,7 +306,7 @@ class Reader:
         await self._end_what_stays()
 
     async def read(self, page: Page, known: Collection[str] = ()) -> str:
-        """Type its blocks, all in one terminal but for those that stay. Raises Trouble.
+        """Type its blocks in one terminal, and after one that stays in another. Raises Trouble.
 
         known: blocks that were typed elsewhere, word for word. Returns what was printed.
         """
@@ -316,6 +316,9 @@ class Reader:
             for block in page.blocks():
                 if block.test is None and block.text not in known:
                     printed += await self._type(page, block, terminal)
+                    if block.waits_for is not None:  # its terminal is taken: a new one is opened
+                        await terminal.close()
+                        terminal = Terminal(self._world)
         finally:
             await terminal.close()
         return printed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from fnmatch import fnmatch
 from pathlib import Path
 
 from tests.docs.pages import CHINESE, ROOT, Page, page, pages
@@ -34,6 +35,17 @@ def test_every_page_with_commands_is_run_here_or_is_of_reference() -> None:
     assert [name for name in others if not name.startswith(REFERENCE)] == []
 
 
+def written(folder: Path) -> set[str]:
+    """The files that a reader's commands left in the checkout, but for the desk's own."""
+    desk = {"body.json", "headers.txt"}
+    return {each.name for each in folder.iterdir() if each.is_file()} - desk
+
+
+def ignored_by_git(name: str) -> bool:
+    patterns = (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
+    return any(fnmatch(name, pattern.removeprefix("/")) for pattern in patterns)
+
+
 async def test_the_readme_leads_from_nothing_to_three_videos_told_to_everybody(
     tmp_path: Path,
 ) -> None:
@@ -48,6 +60,7 @@ async def test_the_readme_leads_from_nothing_to_three_videos_told_to_everybody(
     metadata = {task["provider"]: task["metadata"] for task in last}
     assert metadata["minimax"] == {"customer": "42"}  # of its callback URL, though it was tracked
     assert "whsec_" in printed
+    assert all(map(ignored_by_git, written(tmp_path))), written(tmp_path)
     assert around.simulator.stats.challenges_answered == 1
     assert printed.count("accepted") == 4, printed  # doctor: three providers' keys, and ours
     check_messages(around)
@@ -58,6 +71,10 @@ async def test_the_tutorial_leads_from_nothing_to_an_event_and_one_that_did_not_
 ) -> None:
     async with world(tmp_path) as around, Reader(around) as reader:
         await reader.read(page(TUTORIAL))
+
+    assert "subscription.json" in written(tmp_path)
+    assert all(map(ignored_by_git, written(tmp_path))), written(tmp_path)
+    assert (tmp_path / "subscription.json").stat().st_mode & 0o077 == 0
 
 
 async def test_the_how_tos_run_beside_one_server(tmp_path: Path) -> None:
@@ -75,6 +92,7 @@ async def test_the_how_tos_run_beside_one_server(tmp_path: Path) -> None:
 
     for name in PROVIDER_PAGES[:2]:
         assert "succeeded" in printed[name]
+    assert all(map(ignored_by_git, written(tmp_path))), written(tmp_path)
     check_messages(around)
 
 

@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from deploy.settings import unknown_names
 from tests.docs.pages import CHINESE, DOCS, ROOT, SHELL, SHOWN, Page, page, pages
 from tests.docs.reference import HEADING
 
@@ -86,3 +87,17 @@ def test_a_translated_page_has_the_same_commands(name: str) -> None:
 def commands(each: Page) -> list[tuple[list[str], str]]:
     """What is to be typed and the notes; comments may be translated."""
     return [(block.commands, block.note) for block in each.blocks()]
+
+
+def test_every_variable_that_is_shown_to_people_is_a_setting() -> None:
+    """The server refuses to start with an unknown one, also in the environment of an example."""
+    shown = [ROOT / "README.md", *(path for path in (ROOT / "deploy").rglob("*") if path.is_file())]
+    texts = {path: path.read_text(encoding="utf-8", errors="replace") for path in shown}
+    names = {
+        (path.relative_to(ROOT).as_posix(), name)
+        for path, text in texts.items()
+        for name in re.findall(r"\bTASKBELL_[A-Z][A-Z_]*[A-Z]\b(?![_<*…])", text)
+    }
+
+    assert names
+    assert unknown_names({name: "" for _, name in names}) == []

@@ -83,7 +83,7 @@ def subscriber(
         before.commit()
     words, where = command(request.param, port)
     environment = {
-        "TASKBELL_SECRET": SECRET,
+        "TASKBELL_WEBHOOK_SECRET": SECRET,
         "INBOX": str(inbox),
         "PORT": str(port),
         "PYTHONUNBUFFERED": "1",

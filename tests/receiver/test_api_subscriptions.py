@@ -184,7 +184,9 @@ BAD_FIELDS = [
     pytest.param({"active": "no"}, "'active'", id="a text as truth"),
     pytest.param({"active": None}, "'active'", id="null as truth"),
     pytest.param(
-        {"format": "xml"}, "there are apprise, cloudevents, dingtalk,", id="an unknown format"
+        {"format": "slak"},
+        "not a format; did you mean 'slack'? Known: apprise, cloudevents, dingtalk,",
+        id="an unknown format",
     ),
     pytest.param({"language": "tlh"}, "'language'", id="an unknown language"),
     pytest.param({"language": None}, "'language'", id="null as language"),

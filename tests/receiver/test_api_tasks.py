@@ -155,8 +155,29 @@ async def test_the_deadline_follows_the_kind_or_the_wish(
         pytest.param({"provider": "nobody"}, "atlascloud, minimax, opencomputing", id="unknown"),
         pytest.param({"provider": "Mini Max"}, "'provider'", id="no name"),
         pytest.param({"task_id": None}, "'task_id'", id="null as task"),
-        pytest.param({"task_id": ""}, "'task_id'", id="an empty task"),
-        pytest.param({"task_id": 5}, "'task_id'", id="a number as task"),
+        pytest.param(
+            {"task_id": ""},
+            "field 'task_id': not a task's id: give the one that the provider answered",
+            id="an empty task",
+        ),
+        pytest.param(
+            {"provider": "minimaxx"},
+            "not a provider; did you mean 'minimax'?",
+            id="one letter more",
+        ),
+        pytest.param(
+            {"provider": "atlas_cloud"}, "did you mean 'atlascloud'?", id="another spelling"
+        ),
+        pytest.param(
+            {"provider": "kling"},
+            "Known: atlascloud, minimax, opencomputing",
+            id="no such provider",
+        ),
+        pytest.param({"modle": "x"}, "'modle' is not known here; did you mean 'model'?", id="typo"),
+        pytest.param({"task_id": 1.5}, "'task_id'", id="a fraction as task"),
+        pytest.param({"task_id": True}, "'task_id'", id="a truth as task"),
+        pytest.param({"task_id": -5}, "'task_id'", id="a number below zero as task"),
+        pytest.param({"task_id": 2**63}, "'task_id'", id="a number that no provider gives"),
         pytest.param({"task_id": "../x"}, "'task_id'", id="a path"),
         pytest.param({"task_id": ".."}, "'task_id'", id="dots"),
         pytest.param({"task_id": "1\n"}, "'task_id'", id="a line end"),

@@ -2,7 +2,7 @@
 //
 //   npm ci
 //   taskbell subscribe https://your-app.example.com/taskbell --type task.succeeded --type task.failed
-//   TASKBELL_SECRET=whsec_… PORT=9000 node subscriber.mjs
+//   TASKBELL_WEBHOOK_SECRET=whsec_… PORT=9000 node subscriber.mjs
 //
 // Needs Node 22.13 or newer. What came but was not done when the process ended is done when it
 // starts again.
@@ -11,7 +11,7 @@ import { DatabaseSync } from "node:sqlite";
 import express from "express";
 import { Webhook } from "standardwebhooks";
 
-const webhook = new Webhook(process.env.TASKBELL_SECRET);
+const webhook = new Webhook(process.env.TASKBELL_WEBHOOK_SECRET);
 const inbox = new DatabaseSync(process.env.INBOX ?? "inbox.db");
 inbox.exec("CREATE TABLE IF NOT EXISTS inbox (id TEXT PRIMARY KEY, body TEXT, done INT)");
 const keep = inbox.prepare("INSERT OR IGNORE INTO inbox VALUES (?, ?, 0)");
