@@ -91,7 +91,14 @@ def commands(each: Page) -> list[tuple[list[str], str]]:
 
 def test_every_variable_that_is_shown_to_people_is_a_setting() -> None:
     """The server refuses to start with an unknown one, also in the environment of an example."""
-    shown = [ROOT / "README.md", *(path for path in (ROOT / "deploy").rglob("*") if path.is_file())]
+    shown = [
+        ROOT / "README.md",
+        *(
+            path
+            for path in (ROOT / "deploy").rglob("*")
+            if path.is_file() and path.suffix != ".pyc"
+        ),
+    ]
     texts = {path: path.read_text(encoding="utf-8", errors="replace") for path in shown}
     names = {
         (path.relative_to(ROOT).as_posix(), name)
