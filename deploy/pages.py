@@ -10,6 +10,7 @@ from starlette.routing import Route
 
 from deploy.rendering import preview_of, render
 from deploy.service import Service, confirms
+from dispatch.hooks import format_at
 from dispatch.sink import sinks
 from receiver.auth import Authority
 from receiver.endpoint import Endpoint
@@ -57,6 +58,7 @@ def _subscription_pages(service: Service) -> SubscriptionPages:
         formats={name: s.service.title if s.service else name for name, s in sinks().items()},
         signing=[name for name, sink in sinks().items() if sink.service is None],
         preview=partial(preview_of, service),
+        chat_at=format_at,
     )
 
 

@@ -8,9 +8,11 @@ from collections.abc import Callable, Collection
 
 from dispatch.guard import Guard, NoSuchHost, Place, public
 from dispatch.headers import check_headers
+from dispatch.hooks import advice, default_format, misuse, placeholder, service_at
+from dispatch.places import normalized, origin
 from dispatch.shape import check as check_shape
 from dispatch.signing import new_secret
-from dispatch.sink import Event, Target, sinks
+from dispatch.sink import Event, Sink, Target, sinks
 from dispatch.sinks.apprise import Apprise
 from receiver.api.destination import Terms
 
@@ -30,7 +32,9 @@ class SubscriptionRules:
 
     def check_shape(self, format_name: str, shape: str) -> None:
         if sinks()[format_name].service is not None:
-            raise ValueError("a chat's messages have the shape that it shows")
+            raise ValueError(
+                "a chat's messages have the shape that it shows; format 'webhook' takes any"
+            )
         check_shape(shape, json.loads(self._sample().body))
 
     def terms(self, format_name: str) -> Terms | None:
@@ -39,12 +43,35 @@ class SubscriptionRules:
             return None
         return Terms(service.signs, service.rate_per_second, service.max_in_flight)
 
+    def format_for(self, url: str) -> str:
+        return default_format(url)
+
+    def secret_url(self, url: str, format_name: str) -> bool:
+        return sinks()[format_name].service is not None or service_at(url) is not None
+
+    def place(self, url: str, format_name: str) -> str:
+        """The origin; of a chat the whole URL, for everybody's webhooks have one host there."""
+        return normalized(url) if sinks()[format_name].service is not None else origin(url)
+
+    def normalized(self, url: str) -> str:
+        return normalized(url)
+
+    def check_format(self, url: str, format_name: str, shape: str | None) -> None:
+        trouble = misuse(url, format_name, shape)
+        if trouble:
+            raise ValueError(trouble)
+
+    def advice(self, url: str, format_name: str) -> str | None:
+        return advice(url, format_name)
+
     async def check_url(self, url: str, format_name: str) -> None:
         """A chat format's URL must be one of its service's own, or of a fake one on our networks.
 
         Of an apprise URL it is where the request would go that counts.
         """
         sink = sinks()[format_name]
+        if service_at(url) is not None:
+            _check_placeholder(url, sink)  # first: an example is no URL in other ways, too
         if isinstance(sink, Apprise):
             sample = self._sample()
             url = (await sink.rendered(sample, Target("", url, (), {}), sample.time)).url
@@ -57,6 +84,7 @@ class SubscriptionRules:
             addresses = []
         if service is None or isinstance(sink, Apprise):
             return
+        _check_placeholder(url, sink)
         if not service.fits(url) or (strange and not _opened(addresses)):
             raise ValueError(service.rule)
 
@@ -64,6 +92,15 @@ class SubscriptionRules:
         if place.address is not None:
             return [str(place.address)]
         return await self._guard.addresses(place.host, place.port)
+
+
+def _check_placeholder(url: str, sink: Sink) -> None:
+    chat = service_at(url) or sink.service
+    if chat is not None and placeholder(url):
+        raise ValueError(
+            f"this is an example of {chat.title}'s webhooks, with a placeholder where the secret"
+            f" goes: copy your own from {chat.title}, it looks like {chat.form}"
+        )
 
 
 def _opened(addresses: list[str]) -> bool:

@@ -21,6 +21,7 @@ import httpx
 from deploy import __version__
 from deploy.descriptors import descriptors
 from deploy.metrics import Metrics
+from deploy.secret_urls import hide_secret_urls
 from deploy.settings import ProviderSettings, Settings
 from deploy.traces import Traces
 from dispatch.client import Client
@@ -94,6 +95,7 @@ class Service:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Run the loops; on the way out let what is under way end, then close everything."""
+        await hide_secret_urls(self.store, self.vault)
         runs = [asyncio.create_task(loop.run()) for loop in self.loops]
         if "poll" in self.settings.roles:
             runs.append(asyncio.create_task(self._tidy()))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from dispatch.client import Client, SendFailed
+from dispatch.hooks import service_at
 from dispatch.redaction import redacted
 from dispatch.sink import (
     Answer,
@@ -27,6 +28,11 @@ from store.vault import Vault, VaultError
 
 _REMEMBERED_MOST = 10_000
 _SHORTEST_SECRET = 8
+# two changes may have one time: a target must never be made of parts of both
+_OPENED_BY = (
+    *("id", "updated_at", "url", "url_locked", "headers_locked", "secret_locked"),
+    *("old_secret_locked", "service_secret_locked", "language", "shape", "method"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +54,7 @@ class Sender:
         self._client = client
         self._vault = vault
         self._clock = clock
-        self._opened: dict[tuple[str, datetime], Target] = {}
+        self._opened: dict[tuple[object, ...], Target] = {}
 
     async def send(self, event: Event, subscription: Subscription) -> Sent:
         started_at, start = self._clock(), monotonic()
@@ -87,8 +93,9 @@ class Sender:
         if isinstance(sink, Apprise):  # what of it is secret, only the library knows
             return outcome, replace(answer, body=b"")
         answer = _without_secrets(answer, target)
-        if sink.service is not None:
-            return redacted(outcome, answer, target.url, sink.service)
+        service = sink.service or service_at(target.url)
+        if service is not None:
+            return redacted(outcome, answer, target.url, service)
         return outcome, answer
 
     async def _exchange(self, sink: Sink, request: Request) -> tuple[Outcome, Answer]:
@@ -101,7 +108,7 @@ class Sender:
 
     def _target(self, subscription: Subscription) -> Target:
         """The subscription with its secrets open; opened once for each time it was changed."""
-        key = (subscription.id, subscription.updated_at)
+        key = tuple(getattr(subscription, name) for name in _OPENED_BY)
         if key not in self._opened:
             if len(self._opened) >= _REMEMBERED_MOST:
                 self._opened.clear()

@@ -15,7 +15,9 @@ class Service:
 
     form: how its URLs look, for people. hosts: in lower case; one that begins with a dot stands
     for every name under it. path: a pattern of the whole path. query: parameters that must be
-    there. signs: robots may have a secret of their own to be signed with.
+    there. former_hosts: of webhooks that the service has ended. any_json: what stands at such a
+    URL may also take other JSON than a chat's. signs: robots may have a secret of their own to be
+    signed with.
     """
 
     title: str
@@ -24,6 +26,8 @@ class Service:
     path: str
     rate_per_second: float
     query: tuple[str, ...] = ()
+    former_hosts: tuple[str, ...] = ()
+    any_json: bool = False
     signs: bool = False
     max_in_flight: int = 1  # a chat is read from top to bottom
 
@@ -38,7 +42,14 @@ class Service:
         given = parse_qs(parts.query)
         return bool(re.fullmatch(self.path, parts.path)) and all(n in given for n in self.query)
 
+    def at(self, host: str) -> bool:
+        """Return whether a host, in lower case, is or was the service's."""
+        return _among(host, (*self.hosts, *self.former_hosts))
+
     def owns(self, scheme: str, host: str, port: int) -> bool:
         """Whether that is the service's own door, and not somebody else's."""
-        named = any(host.endswith(h) if h.startswith(".") else host == h for h in self.hosts)
-        return named and (scheme, port) == ("https", 443)
+        return _among(host, self.hosts) and (scheme, port) == ("https", 443)
+
+
+def _among(host: str, hosts: tuple[str, ...]) -> bool:
+    return any(host.endswith(each) if each.startswith(".") else host == each for each in hosts)

@@ -10,7 +10,7 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -83,14 +83,18 @@ class Call:
         operation: Operation[Item, Answer],
         item: Item,
         changed: Callable[[Answer], str | None] | None = None,
+        remarks: Mapping[str, Any] | None = None,
     ) -> Answer:
         """Change something, and say so in the audit in the same transaction.
 
         changed: the id of what was changed, by the answer, or None when nothing was; when it is
-        left out, the path has the id.
+        left out, the path has the id. remarks: added to the entry's detail, without secrets.
         """
         self._audited = True
-        item_and_who = Audited(item, self._entry(None), changed or self._id_in_path)
+        entry = self._entry(None)
+        if remarks:
+            entry = replace(entry, detail={**(entry.detail or {}), **remarks})
+        item_and_who = Audited(item, entry, changed or self._id_in_path)
         return await store.write(audited(operation), item_and_who)
 
     async def note(self, store: Store, made: BaseModel | None) -> None:

@@ -46,7 +46,7 @@ MEANINGS: Mapping[str, str] = {
     "file_id": "the provider's id of the file",
     "filter": 'conditions on the event: `{"data.task.model": {"$in": ["a", "b"]}}`',
     "finished_at": "when it ended",
-    "format": "`webhook`, `cloudevents`, or a chat service",
+    "format": "`webhook`, `cloudevents`, or a chat service; left out, the URL's host chooses it",
     "headers": "sent with every event; values are stored encrypted and never shown",
     "id": "Taskbell's id; ids sort by time",
     "key": "the key itself, shown this once",
@@ -114,6 +114,8 @@ MEANINGS: Mapping[str, str] = {
     "url": "where events go: a public address, unless its network was opened",
     "CallbackUrlView.url": "give it to the provider; who knows it can push",
     "OutputView.url": "the provider's own link",
+    "SubscriptionView.warnings": "what does not fit together, and what to do about it",
+    "SubscriptionWithSecret.warnings": "what does not fit together, and what to do about it",
     "usage": "what it cost, in the provider's own words",
     "version": "counts the task's events: the higher one is the later",
 }
@@ -166,6 +168,7 @@ _SUBSCRIPTION: dict[str, Any] = {
     "active": True,
     "disabled_reason": None,
     "failing_since": None,
+    "warnings": [],
     "created_at": _SOON,
     "updated_at": _SOON,
 }

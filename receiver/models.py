@@ -345,7 +345,10 @@ _SHOWN_OF_SUBSCRIPTIONS = frozenset(
 
 
 class SubscriptionInput(Input):
-    """service_secret is what a Feishu, Lark or DingTalk robot wants its messages signed with."""
+    """service_secret is what a Feishu, Lark or DingTalk robot wants its messages signed with.
+
+    Without format, the URL's host chooses it: a chat's own, else webhook.
+    """
 
     shown_in_audit = _SHOWN_OF_SUBSCRIPTIONS
 
@@ -354,7 +357,7 @@ class SubscriptionInput(Input):
     providers: Providers | None = None
     metadata: Metadata | None = None
     filter: Filter | None = None
-    format: str = "webhook"
+    format: str | None = None
     language: Language = "en"
     service_secret: ServiceSecret | None = None
     shape: Shape | None = None
@@ -369,7 +372,9 @@ class SubscriptionInput(Input):
 class SubscriptionPatch(Input):
     """Fields that are left out stay; null takes a condition or a limit away.
 
-    A chat format's own pace stands in for a limit that was taken away.
+    A chat format's own pace stands in for a limit that was taken away. headers and service_secret
+    stay with the place they were given for: when the URL's scheme, host or port change (with a
+    chat format any part of it), give them again, or null.
     """
 
     shown_in_audit = _SHOWN_OF_SUBSCRIPTIONS
@@ -432,6 +437,7 @@ class SubscriptionView(BaseModel):
     active: bool
     disabled_reason: str | None
     failing_since: Time | None
+    warnings: list[str]
     created_at: Time
     updated_at: Time
 

@@ -23,5 +23,9 @@ class TooLargeError(StoreError):
     """What is to be stored is over its size limit; the message says which, and by how much."""
 
 
+class ChangedMeanwhileError(ConflictError):
+    """The row is not the one that was read; read it again, decide again."""
+
+
 class SchemaError(StoreError):
     """The database's schema does not fit this code."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from store.errors import NotFoundError, StoreError
+from store.errors import ChangedMeanwhileError, NotFoundError, StoreError
 from store.ids import new_id
 from store.matching import Subscription, interested, subscription_from_row
 from store.outbox import DELIVERIES, delivery_row, event_row, insert_events
@@ -86,15 +86,24 @@ def _row(item: NewSubscription, subscription_id: str, now: datetime) -> dict[str
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """New values, by the names of the columns."""
+    """New values, by the names of the columns.
+
+    seen: the subscription that they were decided by. When it has gone elsewhere meanwhile, or has
+    other secrets, the edit fails with ChangedMeanwhileError: secrets given for one place must not
+    meet another one's URL.
+    """
 
     subscription_id: str
     values: Mapping[str, Any] = field(default_factory=dict)
+    seen: Subscription | None = None
 
 
 def _edit(tx: Tx, items: Sequence[Edit]) -> list[Subscription | StoreError]:
     answers: list[Subscription | StoreError] = []
     for item in items:
+        if item.seen is not None and not _still(tx, item.seen):
+            answers.append(ChangedMeanwhileError(f"{item.subscription_id} was changed meanwhile"))
+            continue
         if item.subscription_id not in tx.subscriptions:
             answers.append(NotFoundError(f"no subscription {item.subscription_id}"))
             continue
@@ -108,6 +117,16 @@ def _edit(tx: Tx, items: Sequence[Edit]) -> list[Subscription | StoreError]:
 
 
 edit: Operation[Edit, Subscription] = Operation("edit_subscription", _edit)
+
+_BOUND = ("url", "url_locked", "format", "headers_locked", "service_secret_locked", "shape")
+
+
+def _still(tx: Tx, seen: Subscription) -> bool:
+    """Return whether a subscription leads where it led, with the same secrets; hold its row."""
+    columns = [subscriptions.c[name] for name in _BOUND]
+    query = select(*columns).where(subscriptions.c.id == seen.id)
+    row = tx.connection.execute(tx.database.locked(query)).first()
+    return row is not None and all(getattr(seen, name) == row._mapping[name] for name in _BOUND)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +171,38 @@ def _delete(tx: Tx, ids: Sequence[str]) -> list[StoreError | None]:
 
 delete: Operation[str, None] = Operation("delete_subscription", _delete)
 """Its deliveries stay as history; what is still owed is canceled in steps."""
+
+
+@dataclass(frozen=True, slots=True)
+class HideUrl:
+    """Show a URL masked, and keep the whole of it locked, while it is still that one."""
+
+    subscription_id: str
+    url: str
+    masked: str
+    locked: str
+
+
+def _hide_url(tx: Tx, items: Sequence[HideUrl]) -> list[None]:
+    for item in items:
+        tx.connection.execute(
+            subscriptions.update()
+            .where(subscriptions.c.id == item.subscription_id, subscriptions.c.url == item.url)
+            .where(subscriptions.c.url_locked.is_(None))
+            .values(url=item.masked, url_locked=item.locked)
+        )
+    tx.subscriptions_changed()
+    return [None] * len(items)
+
+
+hide_url: Operation[HideUrl, None] = Operation("hide_url", _hide_url)
+
+
+def open_urls(connection: Connection) -> dict[str, str]:
+    """Return the URLs that are stored as they are, by subscription, deleted ones' too."""
+    query = select(subscriptions.c.id, subscriptions.c.url)
+    rows = connection.execute(query.where(subscriptions.c.url_locked.is_(None)))
+    return {row.id: row.url for row in rows}
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,6 +86,10 @@ class Client:
         response = self._send("POST", path, json=given)
         return Answer(response.status_code, self._object(response))
 
+    def patch(self, path: str, body: Mapping[str, Any]) -> Answer:
+        response = self._send("PATCH", path, json=dict(body))
+        return Answer(response.status_code, self._object(response))
+
     def delete(self, path: str) -> None:
         self._send("DELETE", path)
 

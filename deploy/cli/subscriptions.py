@@ -9,6 +9,7 @@ import typer
 
 from deploy.cli import output
 from deploy.cli.completion import formats, languages
+from deploy.cli.errors import UsageError
 from deploy.cli.frame import surroundings
 from deploy.cli.lists import show_list
 from deploy.cli.options import (
@@ -31,10 +32,18 @@ def register(app: typer.Typer) -> None:
     app.command(
         epilog="Example: taskbell subscribe https://example.com/hook --type task.succeeded"
     )(subscribe)
-    app.command(epilog="Example: taskbell subscriptions --json")(subscriptions)
+    group = typer.Typer(
+        help="List subscriptions, newest first, or change one.",
+        epilog="Example: taskbell subscriptions --json",
+    )
+    group.callback(invoke_without_command=True)(subscriptions)
+    group.command(
+        epilog="Example: taskbell subscriptions edit sub_01kb3x0e5x --format slack",
+    )(edit)
+    app.add_typer(group, name="subscriptions")
 
 
-_SIGNED = (None, "webhook", "cloudevents")  # chats have no use for our signature
+_SIGNED = ("webhook", "cloudevents")  # chats have no use for our signature
 
 
 def subscribe(
@@ -46,8 +55,8 @@ def subscribe(
         str | None,
         typer.Option(
             "--format",
-            help="webhook (the default), cloudevents; slack, discord, feishu, lark, dingtalk, wecom,"
-            " telegram, teams; apprise with a URL of that library.",
+            help="The URL's host chooses it: slack, discord, feishu, lark, dingtalk, wecom, telegram,"
+            " teams, else webhook. Or cloudevents; apprise with a URL of that library.",
             autocompletion=formats,
         ),
     ] = None,
@@ -103,18 +112,100 @@ def subscribe(
     }
     with surroundings(context).connect() as api:
         made = api.post("/v1/subscriptions", body).body
+    chosen = made.get("format") or format_ or "webhook"
     if as_json:
         output.json_line(made)
     else:
         output.result(f"id {made.get('id')}")
-        if format_ in _SIGNED:
+        if chosen in _SIGNED:
             output.result(f"secret {made.get('secret')}")
-    if format_ in _SIGNED:
+    if format_ is None and chosen != "webhook":
+        output.message(f"format {chosen}, chosen by the URL's host")
+    for warning in made.get("warnings") or ():
+        output.message(f"warning: {warning}")
+    if chosen in _SIGNED:
         output.message("the secret is shown once: keep it now")
 
 
+SubscriptionId = Annotated[str, typer.Argument(metavar="ID", help="sub_…")]
+
+
+def edit(
+    context: typer.Context,
+    subscription_id: SubscriptionId,
+    url: Annotated[
+        str | None,
+        typer.Option(
+            help="Another URL. To another host, give headers and the service secret again."
+        ),
+    ] = None,
+    types: EventTypes = None,
+    providers: OfProviders = None,
+    format_: Annotated[
+        str | None, typer.Option("--format", help="Another format.", autocompletion=formats)
+    ] = None,
+    language: Annotated[
+        str | None, typer.Option(help="Of chat messages: en, zh.", autocompletion=languages)
+    ] = None,
+    service_secret: Annotated[
+        str | None, typer.Option(help='Of a chat robot; "" takes it away.')
+    ] = None,
+    header: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="'NAME: VALUE'",
+            help='In the place of all others; "" takes them away. May be repeated.',
+        ),
+    ] = None,
+    description: Annotated[str | None, typer.Option(help="A note for people.")] = None,
+    max_in_flight: Annotated[
+        int | None,
+        typer.Option(parser=count, metavar="N", help="Deliveries under way at once."),
+    ] = None,
+    rate: Annotated[
+        float | None, typer.Option(parser=number, metavar="N", help="Deliveries a second.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Change a subscription. What is not given stays as it is."""
+    body: dict[str, Any] = {
+        "url": url,
+        "types": words(types),
+        "providers": words(providers),
+        "format": format_,
+        "language": language,
+        "service_secret": service_secret,
+        "description": description,
+        "max_in_flight": max_in_flight,
+        "rate_per_second": rate,
+    }
+    body = {name: value for name, value in body.items() if value is not None}
+    if service_secret == "":
+        body["service_secret"] = None
+    if header is not None:
+        body["headers"] = None if header == [""] else headers("--header", header)
+    if not body:
+        raise UsageError("nothing to change: give at least one option")
+    with surroundings(context).connect() as api:
+        changed = api.patch(_one(subscription_id), body).body
+    if as_json:
+        output.json_line(changed)
+        return
+    output.result(f"{subscription_id} changed")
+    for warning in changed.get("warnings") or ():
+        output.message(f"warning: {warning}")
+
+
+def _one(subscription_id: str) -> str:
+    from deploy.cli.client import segment
+
+    return f"/v1/subscriptions/{segment('ID', subscription_id)}"
+
+
 def subscriptions(context: typer.Context, limit: Limit = 50, as_json: Json = False) -> None:
-    """List subscriptions, newest first."""
+    """List subscriptions, newest first, or change one."""
+    if context.invoked_subcommand is not None:
+        return
     around = surroundings(context)
     with around.connect() as api:
         found = api.listing("/v1/subscriptions", {}, limit=limit)

@@ -32,9 +32,15 @@ class Teams:
     service = Service(
         title="Teams",
         form="https://….logic.azure.com/workflows/… or https://….api.powerplatform.com/…",
-        hosts=(".logic.azure.com", ".api.powerplatform.com", ".logic.azure.us"),
+        hosts=(
+            *(".logic.azure.com", ".logic.azure.us", ".logic.azure.cn"),
+            *(".api.powerplatform.com", ".api.gov.powerplatform.microsoft.us"),
+            ".api.high.powerplatform.microsoft.us",
+        ),
         path=r"/.+",
         query=("sig",),
+        former_hosts=(".webhook.office.com", "outlook.office.com", "outlook.office365.com"),
+        any_json=True,
         rate_per_second=4.0,
     )
 

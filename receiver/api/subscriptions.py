@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -21,11 +22,14 @@ from receiver.models import (
 )
 from receiver.problems import Problem
 from store import subscriptions
-from store.errors import NotFoundError
+from store.errors import ChangedMeanwhileError, ConflictError, NotFoundError
 from store.keys import Scope
 from store.matching import Subscription
 from store.store import Store
 from store.vault import Vault
+
+_TRIES = 3
+"""Of a change, while others change the same subscription."""
 
 SECRET_OVERLAP = timedelta(hours=24)
 """How long the old secret signs beside the new one after a rotation."""
@@ -132,7 +136,7 @@ class SubscriptionApi:
     async def create(self, call: Call) -> Reply:
         wish = call.body(SubscriptionInput)
         destination = await self._destinations.made(wish)
-        self._check_shape(wish.format, wish.shape)
+        self._check_shape(destination["format"], wish.shape)
         headers = self._headers(wish.headers or {})
         secret = self.rules.new_secret()
         made = await call.write(
@@ -155,29 +159,36 @@ class SubscriptionApi:
             ),
             changed=attrgetter("id"),
         )
-        return Reply(201, _with_secret(made, secret))
+        return Reply(201, self._with_secret(made, secret))
 
     async def list(self, call: Call) -> Reply:
         query = call.query(ListQuery)
         found = await self.store.read(
             subscriptions.list_subscriptions, limit=query.limit + 1, before=query.cursor
         )
-        page = [_view(each) for each in found[: query.limit]]
+        page = [self._view(each) for each in found[: query.limit]]
         cursor = page[-1].id if len(found) > query.limit else None
         return Reply(200, Page[SubscriptionView](data=page, next_cursor=cursor))
 
     async def show(self, call: Call) -> Reply:
-        return Reply(200, _view(await self._subscription(call)))
+        return Reply(200, self._view(await self._subscription(call)))
 
     async def change(self, call: Call) -> Reply:
-        known = await self._subscription(call)
         wish = call.body(SubscriptionPatch)
-        values: dict[str, Any] = wish.model_dump(exclude_unset=True)
         for name in ("url", "format", "language", "active"):
-            if name in values and values[name] is None:
+            if name in wish.model_fields_set and getattr(wish, name) is None:
                 raise Problem(422, f"field {name!r} cannot be null")
+        for _ in range(_TRIES):
+            with contextlib.suppress(ChangedMeanwhileError):
+                return await self._change(call, await self._subscription(call), wish)
+        raise ConflictError("others are changing this subscription at the moment: try again")
+
+    async def _change(self, call: Call, known: Subscription, wish: SubscriptionPatch) -> Reply:
+        """Decide by the subscription as it was read, and change it only if it still is that one."""
+        values: dict[str, Any] = wish.model_dump(exclude_unset=True)
         values.pop("service_secret", None)
-        values |= await self._destinations.moved(known, wish)
+        change = await self._destinations.moved(known, wish)
+        values |= change.columns
         if "shape" in values or "format" in values:
             shape = values.get("shape", known.shape)
             self._check_shape(wish.format or known.format, shape)
@@ -185,8 +196,10 @@ class SubscriptionApi:
             headers = self._headers(values.pop("headers") or {})
             values["headers_locked"] = self.vault.lock(headers) if headers else None
             values["header_names"] = tuple(headers)
-        edit = subscriptions.Edit(known.id, values)
-        return Reply(200, _view(await call.write(self.store, subscriptions.edit, edit)))
+        edit = subscriptions.Edit(known.id, values, seen=known)
+        remarks = change.move.remarks() if change.move else None
+        changed = await call.write(self.store, subscriptions.edit, edit, remarks=remarks)
+        return Reply(200, self._view(changed))
 
     async def delete(self, call: Call) -> Reply:
         await call.write(self.store, subscriptions.delete, call.path["id"])
@@ -209,7 +222,7 @@ class SubscriptionApi:
         secret = self.rules.new_secret()
         rotation = subscriptions.Rotation(call.path["id"], self.vault.lock(secret), SECRET_OVERLAP)
         rotated = await call.write(self.store, subscriptions.rotate, rotation)
-        return Reply(200, _with_secret(rotated, secret))
+        return Reply(200, self._with_secret(rotated, secret))
 
     @property
     def _destinations(self) -> Destinations:
@@ -235,40 +248,39 @@ class SubscriptionApi:
             raise NotFoundError("no such subscription")
         return found
 
+    def _view(self, known: Subscription) -> SubscriptionView:
+        return SubscriptionView(**self._fields(known))
+
+    def _with_secret(self, known: Subscription, secret: str) -> SubscriptionWithSecret:
+        return SubscriptionWithSecret(**self._fields(known), secret=secret)
+
+    def _fields(self, known: Subscription) -> dict[str, Any]:
+        interest = known.interest
+        advice = self.rules.advice(known.url, known.format)
+        return {
+            "id": known.id,
+            "url": self._destinations.shown(known),
+            "types": list(interest.types) if interest.types is not None else None,
+            "providers": list(interest.providers) if interest.providers is not None else None,
+            "metadata": interest.metadata,
+            "filter": known.filter,
+            "format": known.format,
+            "language": known.language,
+            "service_secret": "•••" if known.service_secret_locked else None,
+            "shape": known.shape,
+            "method": known.method or "POST",
+            "headers": dict.fromkeys(known.header_names, "•••"),
+            "description": known.description,
+            "max_in_flight": known.max_in_flight,
+            "rate_per_second": known.rate_per_second,
+            "active": known.active,
+            "disabled_reason": known.disabled_reason,
+            "failing_since": known.failing_since,
+            "warnings": [advice] if advice else [],
+            "created_at": known.created_at,
+            "updated_at": known.updated_at,
+        }
+
 
 def _tuple(values: list[str] | None) -> tuple[str, ...] | None:
     return None if values is None else tuple(values)
-
-
-def _fields(known: Subscription) -> dict[str, Any]:
-    interest = known.interest
-    return {
-        "id": known.id,
-        "url": known.url,
-        "types": list(interest.types) if interest.types is not None else None,
-        "providers": list(interest.providers) if interest.providers is not None else None,
-        "metadata": interest.metadata,
-        "filter": known.filter,
-        "format": known.format,
-        "language": known.language,
-        "service_secret": "•••" if known.service_secret_locked else None,
-        "shape": known.shape,
-        "method": known.method or "POST",
-        "headers": dict.fromkeys(known.header_names, "•••"),
-        "description": known.description,
-        "max_in_flight": known.max_in_flight,
-        "rate_per_second": known.rate_per_second,
-        "active": known.active,
-        "disabled_reason": known.disabled_reason,
-        "failing_since": known.failing_since,
-        "created_at": known.created_at,
-        "updated_at": known.updated_at,
-    }
-
-
-def _view(known: Subscription) -> SubscriptionView:
-    return SubscriptionView(**_fields(known))
-
-
-def _with_secret(known: Subscription, secret: str) -> SubscriptionWithSecret:
-    return SubscriptionWithSecret(**_fields(known), secret=secret)

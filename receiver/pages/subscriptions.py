@@ -76,12 +76,16 @@ class Preview:
 
 @dataclass(frozen=True, slots=True)
 class SubscriptionPages:
-    """formats: how each is called, by its name; signing: those whose secret a receiver checks."""
+    """formats: how each is called, by its name; signing: those whose secret a receiver checks.
+
+    chat_at: the chat format that the host of a URL belongs to.
+    """
 
     store: Store
     formats: Mapping[str, str]
     signing: Sequence[str]
     preview: Callable[[Subscription], Awaitable[Preview]]
+    chat_at: Callable[[str], str | None]
 
     def pages(self) -> list[Page]:
         one = "/subscriptions/{id}"
@@ -129,9 +133,14 @@ class SubscriptionPages:
             "subscription.html",
             subscriber=subscriber,
             preview=await self.preview(subscriber.subscription),
+            misplaced=self._misplaced(subscriber.subscription),
             look=LOOK,
             **self._common(),
         )
+
+    def _misplaced(self, known: Subscription) -> str | None:
+        """Return the chat format that a URL's host wants, where the subscription has another."""
+        return self.chat_at(known.url) if known.format in self.signing else None
 
     async def blank(self, visit: Visit) -> Response:
         return self._form(visit, {}, None)

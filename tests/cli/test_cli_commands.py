@@ -162,6 +162,44 @@ def test_subscribe_shows_no_secret_that_a_chat_has_no_use_for() -> None:
     assert (result.exit_code, result.stdout, result.stderr) == (0, "id sub_1\n", "")
 
 
+def test_subscribe_says_which_format_the_host_chose_and_what_is_wrong_with_it() -> None:
+    made = {"id": "sub_1", "secret": "whsec_abc", "format": "discord", "warnings": ["careful"]}
+    server = FakeServer({"POST /v1/subscriptions": (201, made)})
+
+    result = run(server, "subscribe", "https://discord.com/api/webhooks/1/x")
+
+    assert (result.exit_code, result.stdout) == (0, "id sub_1\n")
+    assert result.stderr == "format discord, chosen by the URL's host\nwarning: careful\n"
+
+
+def test_an_edit_sends_what_was_said_and_nothing_else() -> None:
+    server = FakeServer({"PATCH /v1/subscriptions/sub_1": (200, {"id": "sub_1"})})
+
+    result = run(
+        server, "subscriptions", "edit", "sub_1", "--url", "https://b.test/hook",
+        "--header", "Authorization: Bearer y", "--service-secret", "",
+    )  # fmt: skip
+
+    assert (result.exit_code, result.stdout) == (0, "sub_1 changed\n")
+    assert server.sent == {
+        "url": "https://b.test/hook",
+        "headers": {"Authorization": "Bearer y"},
+        "service_secret": None,
+    }
+
+
+def test_an_edit_tells_which_secret_must_be_given_again() -> None:
+    why = {"title": "x", "detail": "field 'headers': give it again in this call, or null: …"}
+    server = FakeServer({"PATCH /v1/subscriptions/sub_1": (422, why)})
+
+    result = run(server, "subscriptions", "edit", "sub_1", "--url", "https://b.test/hook")
+    alone = run(server, "subscriptions", "edit", "sub_1")
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "field 'headers': give it again" in result.stderr
+    assert (alone.exit_code, alone.stderr.count("nothing to change")) == (2, 1)
+
+
 def test_subscribe_alone_leaves_the_rest_to_the_server() -> None:
     server = FakeServer({"POST /v1/subscriptions": (201, {"id": "sub_1", "secret": "whsec_abc"})})
 

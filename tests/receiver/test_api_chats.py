@@ -17,6 +17,7 @@ from store.vault import Vault
 from tests.app import HOOK, SECRET_KEYS, Taskbell, good, minimax, problem, running
 from tests.dispatch.fake_chat import FAKES, SECRET, FakeChat
 from tests.dispatch.hook import Hook
+from tests.pages import signed_in
 from tests.patience import PATIENCE_SECONDS
 
 LOOPBACK = {"ALLOW_NETWORKS": "127.0.0.0/8"}
@@ -334,3 +335,110 @@ async def test_a_trial_of_an_apprise_subscription_says_that_nobody_verified_it(
         trial = good(await taskbell.api.post(f"/v1/subscriptions/{made['id']}/test"))
 
     assert (trial["delivered"], trial["reason"]) == (True, "accepted, not verified")
+
+
+# Without a format, the host chooses it
+
+BY_HOST = [
+    ("https://hooks.slack.com/services/T0/B0/hush", "slack"),
+    ("https://discordapp.com/api/webhooks/1/hush", "discord"),
+    ("https://canary.discord.com/api/webhooks/1/hush", "discord"),
+    ("https://open.feishu.cn/open-apis/bot/v2/hook/hush", "feishu"),
+    ("https://open.larksuite.com/open-apis/bot/v2/hook/hush", "lark"),
+    ("https://oapi.dingtalk.com/robot/send?access_token=hush", "dingtalk"),
+    ("https://qyapi.weixin.qq.com/cgi-bin/webhook/send?key=hush", "wecom"),
+    ("https://api.telegram.org/bot1:hush/sendMessage?chat_id=-100", "telegram"),
+    ("https://prod-1.westus.logic.azure.com/workflows/1?sig=hush", "teams"),
+    ("https://d1.0.environment.api.powerplatform.com/workflows/1?sig=hush", "teams"),
+]
+
+
+@pytest.mark.parametrize(("url", "name"), BY_HOST)
+async def test_a_chats_host_chooses_its_format_and_the_answer_says_which(
+    taskbell: Taskbell, url: str, name: str
+) -> None:
+    made = await taskbell.subscribe(url)
+
+    assert made["format"] == name
+    assert made["rate_per_second"] is not None
+    assert made["warnings"] == []
+    assert "hush" not in str(made)
+    assert "hush" not in str(await stored(taskbell))
+
+
+EXAMPLE_URLS = [
+    "https://hooks.slack.com/services/T…/B…/…",
+    "https://discord.com/api/webhooks/<id>/<token>",
+    "https://open.feishu.cn/open-apis/bot/v2/hook/xxxxxxxx",
+    "https://oapi.dingtalk.com/robot/send?access_token=YOUR_TOKEN",
+    "https://….logic.azure.com/workflows/…",
+]
+
+
+@pytest.mark.parametrize("fields", [{}, {"format": "webhook"}, {"format": "slack"}])
+@pytest.mark.parametrize("url", EXAMPLE_URLS)
+async def test_an_example_of_a_chats_url_is_refused_as_such(
+    taskbell: Taskbell, url: str, fields: dict[str, str]
+) -> None:
+    answer = await taskbell.api.post("/v1/subscriptions", json={"url": url, **fields})
+
+    detail = problem(answer, 422)
+    assert detail.startswith("field 'url': this is an example of ")
+    assert "copy your own from " in detail
+
+
+async def test_a_chat_that_cannot_read_the_chosen_format_is_refused_with_the_rule(
+    taskbell: Taskbell,
+) -> None:
+    for format_name in ("webhook", "cloudevents"):
+        wish = {"url": BY_HOST[0][0], "format": format_name}
+        detail = problem(await taskbell.api.post("/v1/subscriptions", json=wish), 422)
+        assert detail.startswith(f"field 'format': format '{format_name}' makes no message")
+        assert "hush" not in detail
+
+    made = await taskbell.subscribe(HOOK)
+    moved = await refusal(taskbell, made, url=BY_HOST[1][0])
+    assert "'discord'" in moved
+    shaped = await taskbell.subscribe(
+        BY_HOST[0][0], format="webhook", shape="{text: data.task.status}"
+    )
+    assert shaped["url"] == "https://hooks.slack.com/…"
+    assert "'slack'" in shaped["warnings"][0]
+    assert "makes no message" in await refusal(taskbell, shaped, shape=None)
+
+
+async def test_a_webhook_to_a_workflow_is_taken_masked_and_warned_of(taskbell: Taskbell) -> None:
+    made = await taskbell.subscribe(BY_HOST[8][0], format="webhook")
+
+    assert (made["format"], made["url"]) == ("webhook", "https://prod-1.westus.logic.azure.com/…")
+    assert "set format to 'teams'" in made["warnings"][0]
+    assert "hush" not in str(await stored(taskbell))
+
+
+async def test_a_row_of_an_older_version_is_shown_masked_and_says_what_to_do(
+    sqlite_url: str, clock: ManualClock
+) -> None:
+    async with running(sqlite_url, clock, LOOPBACK) as taskbell:
+        made = await taskbell.subscribe(HOOK)
+        old = {"url": BY_HOST[0][0], "url_locked": None}
+        await taskbell.write(subscriptions.update().values(old))
+        before = good(await taskbell.api.get(f"/v1/subscriptions/{made['id']}"))
+    async with running(sqlite_url, clock, LOOPBACK) as taskbell:  # the start encrypts it
+        view = good(await taskbell.api.get(f"/v1/subscriptions/{made['id']}"))
+        pages = await signed_in(taskbell)
+        seen = [
+            await pages.see(f"/subscriptions/{made['id']}?lang={language}")
+            for language in ("en", "zh")
+        ]
+        row = await stored(taskbell)
+        mended = await change(taskbell, made, format="slack")
+
+    for each in (before, view):
+        assert each["url"] == "https://hooks.slack.com/…"
+        assert "set format to 'slack'" in each["warnings"][0]
+    for page in seen:
+        assert "hush" not in page
+        assert "--format slack" in page
+    assert "hush" not in str(row)
+    assert opened(row["url_locked"]) == BY_HOST[0][0]
+    assert (mended["format"], mended["warnings"]) == ("slack", [])

@@ -76,6 +76,7 @@ async def test_a_subscription_needs_no_more_than_a_url(taskbell: Taskbell) -> No
         "active": True,
         "disabled_reason": None,
         "failing_since": None,
+        "warnings": [],
         "created_at": NOON,
         "updated_at": NOON,
     }
