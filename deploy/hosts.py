@@ -17,8 +17,11 @@ import re
 from collections.abc import Collection
 from ipaddress import IPv4Address
 
+from starlette.datastructures import Headers
+from starlette.responses import HTMLResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from receiver.pages.words import TAGS, wished, words
 from receiver.problems import Problem, problem_response
 
 _UNDER_ANY_NAME = re.compile(r"/callbacks/|/healthz\Z|/readyz\Z")
@@ -40,8 +43,7 @@ class KnownHosts:
         if scope["type"] != "http" or self._answered(scope):
             await self._app(scope, receive, send)
             return
-        problem = Problem(421, "this is not the host of TASKBELL_PUBLIC_URL, nor a local name")
-        await problem_response(problem)(scope, receive, send)
+        await _refusal(Headers(scope=scope))(scope, receive, send)
 
     def _answered(self, scope: Scope) -> bool:
         if _UNDER_ANY_NAME.match(scope["path"]):
@@ -55,6 +57,33 @@ class KnownHosts:
             return False
         name = found[1].decode("ascii").removesuffix(".")
         return name in self._own or not may_be_public(name)
+
+
+def _refusal(headers: Headers) -> Response:
+    """For a browser, a page that says which setting; it names neither the host nor our own."""
+    if "text/html" not in headers.get("accept", ""):
+        return problem_response(Problem(421, _RULE))
+    language = wished(headers.get("accept-language", ""))
+    text = words(language)
+    page = _PAGE.format(
+        language=TAGS[language], title=text("error.421"), help=text("error.help_421")
+    )
+    return HTMLResponse(page, 421)
+
+
+_RULE = (
+    "this server does not answer to that host name: set TASKBELL_PUBLIC_URL to the address that"
+    " people use, or ask for an IP address or a local name"
+)
+_PAGE = """<!doctype html>
+<html lang="{language}">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<title>{title}</title>
+<h1>{title}</h1>
+<p>{help}</p>
+</html>
+"""
 
 
 def may_be_public(name: str) -> bool:

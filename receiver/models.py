@@ -460,6 +460,7 @@ class TrialView(BaseModel):
     status_code: int | None
     reason: str | None
     duration_ms: int
+    hint: str | None = Field(default=None, description="what most often is the cause")
     # the body's beginning, for the page that only admins see: it is in no JSON
     answer: SkipJsonSchema[str | None] = Field(default=None, exclude=True)
 

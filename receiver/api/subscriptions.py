@@ -215,6 +215,7 @@ class SubscriptionApi:
                 reason=trial.reason,
                 duration_ms=int(trial.duration.total_seconds() * 1000),
                 answer=trial.answer,
+                hint=None if trial.delivered else _HINTS.get(trial.status_code or 0),
             ),
         )
 
@@ -280,6 +281,13 @@ class SubscriptionApi:
             "created_at": known.created_at,
             "updated_at": known.updated_at,
         }
+
+
+_SIGNATURE = (
+    "the subscriber most often checks the signature with another secret:"
+    " `taskbell verify` says which part does not match"
+)
+_HINTS = {400: _SIGNATURE, 401: _SIGNATURE, 403: _SIGNATURE}
 
 
 def _tuple(values: list[str] | None) -> tuple[str, ...] | None:

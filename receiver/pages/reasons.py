@@ -23,6 +23,7 @@ _KINDS = (
 )
 _PATTERNS = tuple((kind, re.compile(pattern)) for kind, pattern in _KINDS)
 _STATUS = {
+    400: "bad_request",
     401: "denied",
     403: "denied",
     404: "not_found",

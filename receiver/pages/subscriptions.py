@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from receiver.models import Id, Query, SubscriptionWithSecret, TrialView
 from receiver.pages.frame import Page
+from receiver.pages.reasons import explanation
 from receiver.pages.tasks import Words, shown
 from receiver.pages.visit import Visit
 from receiver.problems import Problem
@@ -169,7 +170,14 @@ class SubscriptionPages:
         subscriber = await self._subscriber(visit)
         trial = await visit.act("subscription.tested")
         assert isinstance(trial, TrialView)  # noqa: S101 - what the endpoint answers
-        return visit.page("subscription_trial.html", subscriber=subscriber, trial=trial)
+        return visit.page(
+            "subscription_trial.html",
+            subscriber=subscriber,
+            trial=trial,
+            meaning=explanation(
+                visit.words, trial.reason, trial.status_code, subscriber.subscription.format
+            ),
+        )
 
     async def rotate(self, visit: Visit) -> Response:
         made = await visit.act("subscription.secret_rotated")

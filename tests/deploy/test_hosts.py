@@ -84,6 +84,25 @@ async def test_a_strangers_name_gets_nothing_and_is_not_repeated(
         assert "script" not in answer.text
 
 
+@pytest.mark.parametrize("host", ["nas.lan:8000", "server.fritz.box", STRANGER])
+@pytest.mark.parametrize(
+    ("language", "word"), [("de, en;q=0.5", "does not answer to this name"), ("zh-CN", "域名")]
+)
+async def test_a_browser_gets_a_page_that_says_which_setting(
+    taskbell: Taskbell, host: str, language: str, word: str
+) -> None:
+    headers = {"host": host, "accept": "text/html,*/*;q=0.8", "accept-language": language}
+
+    answer = await taskbell.door.get("/", headers=headers)
+
+    assert answer.status_code == 421
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    assert "TASKBELL_PUBLIC_URL" in answer.text
+    assert word in answer.text
+    assert host.split(":")[0] not in answer.text
+
+
 async def test_a_request_that_names_no_host_or_two_is_a_strangers(taskbell: Taskbell) -> None:
     door = taskbell.door
     request = door.build_request("GET", "/v1/tasks", headers=bearer(ADMIN_KEY))

@@ -479,6 +479,7 @@ async def test_a_trial_delivers_a_signed_sample(taskbell: Taskbell, clock: Manua
         "delivered": True,
         "status_code": 204,
         "reason": None,
+        "hint": None,
     }
     assert trial["duration_ms"] >= 0
     [event] = subscriber.events
@@ -488,7 +489,7 @@ async def test_a_trial_delivers_a_signed_sample(taskbell: Taskbell, clock: Manua
     assert await taskbell.data("/v1/deliveries") == []
 
 
-@pytest.mark.parametrize("status", [500, 301, 404, 410])
+@pytest.mark.parametrize("status", [500, 301, 404, 410, 400, 401, 403])
 async def test_a_trial_tells_the_status_and_not_the_answer(
     sqlite_url: str, clock: ManualClock, status: int
 ) -> None:
@@ -501,6 +502,7 @@ async def test_a_trial_tells_the_status_and_not_the_answer(
     trial = good(answer)
     assert (trial["delivered"], trial["status_code"]) == (False, status)
     assert str(status) in trial["reason"]
+    assert ("`taskbell verify`" in (trial["hint"] or "")) == (status in (400, 401, 403))
     assert "INTERNAL-BODY" not in answer.text
     assert after["active"] is True
 

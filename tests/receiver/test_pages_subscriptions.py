@@ -328,6 +328,21 @@ async def test_a_test_says_what_came_back(taskbell: Taskbell, admin: Browser) ->
     assert "Answers are shown to admin keys." in to_writer.text
 
 
+@pytest.mark.parametrize("status", [400, 401])
+async def test_a_refused_test_leads_to_the_command_that_compares_signatures(
+    taskbell: Taskbell, admin: Browser, status: int
+) -> None:
+    async def hook(_request: Request) -> Response:
+        return Response(status_code=status)
+
+    async with LocalServer(Starlette(routes=[Route("/hook", hook, methods=["POST"])])) as server:
+        made = await taskbell.subscribe(f"{server.url}/hook")
+        page = Document((await tried(admin, made)).text)
+
+    assert "What it means" in page.text
+    assert "taskbell verify" in page.text
+
+
 async def test_a_page_behind_a_form_that_is_loaded_again_leads_back(
     taskbell: Taskbell, admin: Browser
 ) -> None:
