@@ -9,8 +9,9 @@ from deploy.secrets import with_secret_keys
 from deploy.settings import Settings, SettingsError, secret_keys_file
 from store.claims import release
 from store.copying import Counts, back_up, original, restore
-from store.database import Database, open_database
+from store.database import Database, open_directly
 from store.errors import StoreError
+from store.fitness import check
 from store.store import Store
 from store.subscriptions import lost_secrets
 from store.vault import Vault
@@ -29,7 +30,7 @@ def write_backup(settings: Settings, path: Path) -> Counts:
     source = settings.sqlite_path
     if source is not None and not source.is_file():
         raise StoreError(f"there is no database at {source}")
-    database = open_database(settings.database_url)
+    database = open_directly(settings.database_url, settings.direct_database_url)
     try:
         return back_up(database, path)
     finally:
@@ -45,8 +46,9 @@ def read_backup(settings: Settings, path: Path) -> Restored:
     vault = Vault(_given_keys(settings))
     with original(path) as source:
         lost = _lost(source, vault)
-        database = open_database(settings.database_url)
+        database = open_directly(settings.database_url, settings.direct_database_url)
         try:
+            check(database)
             counts = restore(source, database)
         finally:
             database.dispose()
@@ -56,7 +58,7 @@ def read_backup(settings: Settings, path: Path) -> Restored:
 
 def _end_leases(settings: Settings) -> None:
     """What the old server had under way is nobody's here: due at once, not when leases run out."""
-    store = Store(open_database(settings.database_url))
+    store = Store(open_directly(settings.database_url, settings.direct_database_url))
     store.write_now(release, None)
     store.close()
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from deploy.secrets import with_secret_keys
 from deploy.settings import Settings
-from store.database import Database, open_database
+from store.database import Database, open_directly
 from store.errors import StoreError
 from store.schema import usable
 from store.store import Store
@@ -33,7 +33,7 @@ def rotate(settings: Settings, batch: int = 100) -> Rotated:
     if path is not None and not path.is_file():
         raise StoreError(f"there is no database at {path}")
     vault = Vault(with_secret_keys(settings).secret_keys)
-    store = _open(open_database(settings.database_url))
+    store = _open(open_directly(settings.database_url, settings.direct_database_url))
     try:
         if not store.read_now(usable):
             raise StoreError("the database's schema is an older one: run `taskbell migrate` first")
@@ -48,7 +48,7 @@ def _open(database: Database) -> Store:
     except StoreError:
         # it read its keys when it started, and could not open what another one locked
         raise StoreError(
-            f"{database.url.database} is in use by a running server: stop it, rotate, and start it"
+            f"{database.file} is in use by a running server: stop it, rotate, and start it"
             " with the same keys"
         ) from None
 

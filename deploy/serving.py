@@ -33,8 +33,10 @@ from store import keys
 from store.claims import release
 from store.clock import system_clock
 from store.database import open_database
+from store.fitness import check
 from store.keys import NewKey, Scope, new_key_text
 from store.schema import migrate
+from store.sqlite_file import check_place, exposed
 from store.store import Store
 
 logger = logging.getLogger("taskbell")
@@ -49,6 +51,8 @@ def run(settings: Settings, *, dev: bool, limits: Limits | None = None) -> None:
     limits: on clients, when not the usual ones. Raises SettingsError, StoreError, OSError.
     """
     logs.set_up()
+    if settings.sqlite_path is not None:
+        check_place(settings.sqlite_path)  # before keys are written beside it
     settings = with_secret_keys(settings)
     if dev:
         logging.getLogger("taskbell").setLevel(logging.DEBUG)  # a line for each push and attempt
@@ -56,7 +60,8 @@ def run(settings: Settings, *, dev: bool, limits: Limits | None = None) -> None:
         settings = replace(with_dev_api_key(settings), allow_networks=opened)
     listener = _listen(settings)
     settings = _with_port(settings, listener.getsockname()[1])
-    database = open_database(settings.database_url)
+    database = open_database(settings.database_url, settings.direct_database_url)
+    check(database)
     migrate(database)
     traces = open_traces(system_clock) if wants_traces(process_environment()) else None
     service = make_service(settings, database, traces=traces)
@@ -184,6 +189,8 @@ def _make_first_key(store: Store) -> None:
 
 
 def _warn(settings: Settings) -> None:
+    for path, mode in exposed(settings.sqlite_path) if settings.sqlite_path else ():
+        logger.warning("others on this machine can read %s (mode %04o): chmod 600 it", path, mode)
     for name, provider in providers().items():
         if settings.providers[name].api_key is None:
             logger.info(

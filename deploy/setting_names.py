@@ -24,6 +24,13 @@ class Setting:
 
 GENERAL = (
     Setting("DATABASE_URL", "sqlite:///taskbell.db", "or `postgresql://user:pass@host/db`"),
+    Setting(
+        "DIRECT_DATABASE_URL",
+        None,
+        "where PostgreSQL is reached without a pooler, when `TASKBELL_DATABASE_URL` leads through one"
+        " in transaction mode; for LISTEN/NOTIFY and migrations",
+        otherwise="the database URL",
+    ),
     Setting("HOST", "127.0.0.1", "where it listens"),
     Setting("PORT", "8000", "where it listens"),
     Setting(

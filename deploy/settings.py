@@ -17,6 +17,7 @@ from dotenv import dotenv_values
 
 from deploy.setting_names import GENERAL, OF_A_PROVIDER
 from receiver.provider import Provider, providers
+from store.address import read_address
 from store.nearest import nearest, not_known
 from store.vault import MINIMUM_KEY_LENGTH
 
@@ -50,6 +51,7 @@ class Settings:
     """Everything a Taskbell process is told. deploy/setting_names.py has names and defaults."""
 
     database_url: str = field(default="sqlite:///taskbell.db", repr=False)
+    direct_database_url: str | None = field(default=None, repr=False)  # None: the same
     host: str = "127.0.0.1"
     port: int = 8000
     public_url: str = "http://127.0.0.1:8000"
@@ -69,8 +71,7 @@ class Settings:
     @property
     def sqlite_path(self) -> Path | None:
         """The SQLite file, or None with PostgreSQL."""
-        scheme, _, path = self.database_url.partition(":///")
-        return Path(path) if scheme == "sqlite" else None
+        return read_address(self.database_url).file
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +100,16 @@ def load(environ: Mapping[str, str], dotenv: Path | None = None) -> Settings:
     host = _read(values, "HOST", _host, "127.0.0.1")
     port = _read(values, "PORT", _port, 8000)
     default = Settings()
+    database_url = _read(values, "DATABASE_URL", _database_url, default.database_url)
+    direct_url = _read(values, "DIRECT_DATABASE_URL", _direct_database_url, None)
+    if direct_url is not None and read_address(database_url).file is not None:
+        raise SettingsError(
+            f"{PREFIX}DIRECT_DATABASE_URL is for PostgreSQL behind a pooler, and {PREFIX}DATABASE_URL"
+            " is a SQLite file: unset one of them"
+        )
     return Settings(
-        database_url=_read(values, "DATABASE_URL", _database_url, default.database_url),
+        database_url=database_url,
+        direct_database_url=direct_url,
         host=host,
         port=port,
         public_url=_read(values, "PUBLIC_URL", _web_address, local_url(host, port)),
@@ -161,14 +170,27 @@ def local_url(host: str, port: int) -> str:
 
 def dev_key_file(settings: Settings) -> Path | None:
     """Where a development server keeps its API key, so that commands beside it find it."""
-    path = settings.sqlite_path
-    return path.with_name(path.name + ".dev-api-key") if path else None
+    return _beside_the_file(settings, ".dev-api-key")
 
 
 def secret_keys_file(settings: Settings) -> Path | None:
     """Where secret keys made on first start are kept: beside the SQLite file."""
+    return _beside_the_file(settings, ".secret-keys")
+
+
+def _beside_the_file(settings: Settings, ending: str) -> Path | None:
+    """Return the path of what is kept beside the SQLite file, by whatever name that is called.
+
+    What lies beside a link, as earlier versions put it, is found there.
+    """
     path = settings.sqlite_path
-    return path.with_name(path.name + ".secret-keys") if path else None
+    if path is None:
+        return None
+    named = path.with_name(path.name + ending)
+    real = Path(os.path.realpath(path))
+    if named.exists() or not path.is_symlink():
+        return named
+    return real.with_name(real.name + ending)
 
 
 def merged(environ: Mapping[str, str], dotenv: Path | None) -> dict[str, str]:
@@ -356,16 +378,14 @@ def _web_address(text: str) -> str:
 
 
 def _database_url(text: str) -> str:
-    sqlite = re.fullmatch(r"sqlite:///[^?]+", text) and not text.endswith("/:memory:")
-    if not sqlite and not _POSTGRESQL.fullmatch(text):
-        raise ValueError("it must be like sqlite:///taskbell.db or postgresql://user:pass@host/db")
+    read_address(text)
     return text
 
 
-_POSTGRESQL = re.compile(
-    r"(postgres|postgresql|postgresql\+psycopg)://"
-    r"([^:/]*(:[^@]*)?@)?(\[[^/?]+\]|[^/:?]+)?(:[0-9]{1,5})?(/[^?]*)?(\?.*)?"
-)
+def _direct_database_url(text: str) -> str:
+    if read_address(text).file is not None:
+        raise ValueError("it must be PostgreSQL's own address: postgresql://user:pass@host/db")
+    return text
 
 
 def _secret(text: str) -> str:

@@ -26,7 +26,7 @@ from sqlalchemy import (
 from sqlalchemy.sql.visitors import replacement_traverse
 from sqlalchemy.types import TypeEngine
 
-from store.database import Statement
+from store.sessions import Statement
 from store.text import json_bytes
 
 _Statement = Insert | Update | Select[Any]

@@ -22,14 +22,12 @@ from sqlalchemy import (
     table,
     text,
 )
-from sqlalchemy.engine import URL
 
 from store.bulk import Bulk
 from store.database import (
     Database,
     hold_sqlite_file,
-    lock_file,
-    open_database,
+    open_file,
     open_to_read,
     translated,
     unreadable,
@@ -79,7 +77,7 @@ def original(path: Path) -> Iterator[Database]:
         raise StoreError(f"there is no file {path}")
     source = open_to_read(path)
     try:
-        held = hold_sqlite_file(source) if lock_file(source).exists() else None
+        held = hold_sqlite_file(source, touch=False)
     except StoreError:
         raise StoreError(f"{path} is in use by a running server: stop it, then copy") from None
     try:
@@ -155,7 +153,7 @@ def _part_of(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[Database]:
-    database = open_database(URL.create("sqlite", database=str(path)))
+    database = open_file(path)
     try:
         yield database
     finally:
@@ -166,7 +164,7 @@ def _vacuum_into(database: Database, path: Path) -> None:
     try:
         # in no transaction, which the engine's own connections always are
         with contextlib.closing(database.reader.raw_connection()) as connection:
-            connection.cursor().execute("VACUUM INTO ?", (str(path),))
+            connection.cursor().execute("VACUUM INTO ?", (os.path.abspath(path),))
     except sqlite3.Error as error:
         raise StoreError(f"{database.name} cannot be backed up: {error}") from None
 
@@ -195,7 +193,7 @@ def _refuse_what_is_not_ours(source: Database) -> None:
         with source.reader.begin() as connection:
             _refuse_other_schema(source, connection)
     except exc.DBAPIError as error:
-        raise StoreError(f"{source.url.database} cannot be read: {error.orig}") from None
+        raise StoreError(f"{source.file} cannot be read: {error.orig}") from None
 
 
 def _refuse_other_schema(database: Database, connection: Connection) -> None:

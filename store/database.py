@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 from select import POLLIN, poll
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from sqlalchemy import (
@@ -24,19 +23,19 @@ from sqlalchemy import (
     create_engine,
     event,
     exc,
-    make_url,
 )
-from sqlalchemy.engine import URL
+from sqlalchemy.engine import URL, ExceptionContext
 
+from store import sqlite_file
+from store.address import Address, read_address
 from store.clock import Clock, system_clock
-from store.errors import StoreError, StoreUnavailableError
+from store.errors import ReadOnlyError, StoreUnavailableError
+from store.sessions import BY_INDEX, Sessions, Statement
 
 if TYPE_CHECKING:
     import psycopg
 
 BUSY_TIMEOUT_SECONDS = 2.5
-CONNECT_TIMEOUT_SECONDS = 2
-STATEMENT_TIMEOUT_SECONDS = 10
 
 # PostgreSQL advisory locks: any two numbers nobody else uses in this database
 EVENTS_LOCK = 7_305_001  # held from the first event's insert to the commit: cursors follow commits
@@ -44,9 +43,6 @@ CLAIM_LOCK = 7_305_002  # held while deliveries are claimed: limits are exact ac
 MIGRATION_LOCK = 7_305_003
 FIRST_KEY_LOCK = 7_305_004  # held while it is looked whether there is an API key yet
 
-
-Statement = tuple[str, Mapping[str, Any] | None]
-"""SQL as the driver takes it, and its parameters."""
 
 _COMMIT: Statement = ("COMMIT", None)
 
@@ -56,22 +52,57 @@ def lock_statement(number: int) -> Statement:
     return f"SELECT pg_advisory_xact_lock({number})", None
 
 
+class Generation:
+    """Which pooled connections are still used: those made since the last one that proved useless.
+
+    After a failover all of a process's connections lead to a server that takes no writes, or to none.
+    """
+
+    def __init__(self) -> None:
+        self._number = 0
+
+    def note(self, _connection: object, record: Any) -> None:
+        """Called for each new connection of a pool."""
+        record.info[Generation] = self._number
+
+    def check(self, _connection: object, record: Any, _proxy: object) -> None:
+        """Called when a connection leaves a pool. Raises for an old one, and the pool makes another."""
+        if record.info.get(Generation) != self._number:
+            raise exc.InvalidatePoolError
+
+    def end(self, connection: Connection) -> None:
+        """Use no connection that is as old as this one, in any pool of the database."""
+        if connection.info.get(Generation) == self._number:
+            self._number += 1
+
+
 @dataclass(frozen=True, slots=True)
 class Database:
-    """One database: `writer` for the one writing thread, `reader` for the readers' pool."""
+    """One database: `writer` for the one writing thread, `reader` for the readers' pool.
 
-    url: URL
+    sessions: PostgreSQL's.
+    """
+
+    address: Address
     writer: Engine
     reader: Engine
+    generation: Generation = field(default_factory=Generation)
+    sessions: Sessions | None = None
 
     @property
     def postgresql(self) -> bool:
-        return self.url.get_backend_name() == "postgresql"
+        return self.sessions is not None
 
     @property
     def name(self) -> str:
         """The address without its password, for logs."""
-        return self.url.render_as_string(hide_password=True)
+        return self.address.name
+
+    @property
+    def file(self) -> Path:
+        """Only SQLite's."""
+        assert self.address.file is not None  # noqa: S101 - the caller asked before
+        return self.address.file
 
     def now(self, connection: Connection, clock: Clock, value: str) -> tuple[datetime, Any]:
         """The time that leases and due times go by, and what a query of one value finds.
@@ -108,13 +139,26 @@ class Database:
     ) -> psycopg.Cursor[Any]:
         driver: psycopg.Connection[Any] = connection.connection.driver_connection  # type: ignore[assignment]
         try:
+            statements = (*self.first(connection), *statements)
             with driver.pipeline():
                 return [driver.execute(sql, values) for sql, values in statements][-1]
         except connection.dialect.loaded_dbapi.Error as error:
+            if useless(error):
+                self.generation.end(connection)
             base, dialect = connection.dialect.loaded_dbapi.Error, connection.dialect
             raise exc.DBAPIError.instance(
                 None, None, error, base, hide_parameters=True, dialect=dialect
             ) from error
+
+    def first(self, connection: Connection) -> list[Statement]:
+        """What a transaction behind a pooler must be told before anything else; once told, nothing."""
+        if self.sessions is None or not self.sessions.pooled:
+            return []
+        driver: psycopg.Connection[Any] = connection.connection.driver_connection  # type: ignore[assignment]
+        if driver.info.transaction_status != _IDLE:
+            return []
+        more = BY_INDEX if connection.engine is self.writer else _NO_MORE
+        return [self.sessions.first(driver, more)]
 
     def lift_time_limits(self, connection: Connection) -> None:
         """Let a transaction take as long as it takes; waiting for locks stays limited."""
@@ -134,60 +178,103 @@ class Database:
 
 def connect_alone(database: Database) -> psycopg.Connection[Any]:
     """A connection to PostgreSQL beside the pools; each statement is a transaction of its own."""
-    import psycopg  # SQLAlchemy, too, imports it only when it is needed
-
-    _, arguments = database.writer.dialect.create_connect_args(database.url)
-    return psycopg.connect(**{**arguments, **_CONNECT}, autocommit=True)
+    assert database.sessions is not None  # noqa: S101 - the caller asked before
+    return database.sessions.alone()
 
 
 # errors and their tracebacks would otherwise show bound values: bodies, digests, locked secrets
 _QUIET: dict[str, Any] = {"hide_parameters": True}
 
 
-def open_database(url: str | URL) -> Database:
+def open_database(url: str, direct_url: str | None = None) -> Database:
     """Open sqlite:///path or postgresql://…; nothing is asked of the server yet.
 
-    Raises ValueError for any other address.
+    direct_url: where PostgreSQL is reached without a pooler, when `url` leads through one in
+    transaction mode. Raises ValueError for an address that cannot be used.
     """
-    parsed = make_url(url)
-    match parsed.drivername:
-        case "sqlite":
-            if not parsed.database or parsed.database == ":memory:":
-                raise ValueError("SQLite needs a file: sqlite:///taskbell.db")
-            return _open_sqlite(parsed)
-        case "postgresql" | "postgres" | "postgresql+psycopg":
-            return _open_postgresql(parsed.set(drivername="postgresql+psycopg"))
-        case other:
-            raise ValueError(f"'{other}' is not a database Taskbell knows: sqlite or postgresql")
+    address = read_address(url)
+    if address.file is not None:
+        return open_file(address.file)
+    direct = read_address(direct_url) if direct_url else address
+    if direct.file is not None:
+        raise ValueError("the direct address of a PostgreSQL database must be PostgreSQL's, too")
+    return _open_postgresql(Sessions(address, direct))
 
 
-def open_to_read(path: Path) -> Database:
-    """A SQLite file that stays as it is; it may lie where nothing can be written."""
-    read_only = URL.create("sqlite", database=f"file:{quote(str(path))}", query=_READ_ONLY)
-    engine = create_engine(read_only, **_QUIET)
-    event.listen(engine, "connect", _without_driver_transactions)
-    event.listen(engine, "begin", lambda c: c.exec_driver_sql("BEGIN"))
-    return Database(URL.create("sqlite", database=str(path)), writer=engine, reader=engine)
+def open_directly(url: str, direct_url: str | None = None) -> Database:
+    """Open it for one long piece of work, never through a pooler in transaction mode."""
+    return direct_database(open_database(url, direct_url))
 
 
-_READ_ONLY = {"mode": "ro", "uri": "true"}
+def direct_database(database: Database) -> Database:
+    """The same database without the pooler in between, opened anew; or this one if there is none."""
+    if database.sessions is None or not database.sessions.pooled:
+        return database
+    return _open_postgresql(database.sessions.without_pooler())
 
 
-def _without_driver_transactions(connection: sqlite3.Connection, _record: object) -> None:
-    connection.isolation_level = None
-
-
-def _open_sqlite(url: URL) -> Database:
+def open_file(path: Path) -> Database:
+    """Open a SQLite file, which is made by the first connection when it is not there."""
+    generation = Generation()
+    url = _file_url(path, "rw")
     connect: dict[str, Any] = {"timeout": BUSY_TIMEOUT_SECONDS, "check_same_thread": False}
     shared: dict[str, Any] = {"connect_args": connect, "max_overflow": 0, **_QUIET}
     writer = create_engine(url, pool_size=1, **shared)
     reader = create_engine(url, pool_size=8, **shared)
-    event.listen(writer, "connect", _sqlite_pragmas)
-    event.listen(reader, "connect", _sqlite_pragmas)
+    make = _Once(path)
+    for engine in (writer, reader):
+        event.listen(engine, "do_connect", make)
+        event.listen(engine, "connect", _sqlite_pragmas)
+        _watch(engine, generation)
     # the driver's own transactions lose updates silently; IMMEDIATE takes the write lock at once
     event.listen(writer, "begin", lambda c: c.exec_driver_sql("BEGIN IMMEDIATE"))
     event.listen(reader, "begin", lambda c: c.exec_driver_sql("BEGIN"))
-    return Database(url, writer, reader)
+    return Database(Address(file=path), writer, reader, generation)
+
+
+def open_to_read(path: Path) -> Database:
+    """A SQLite file that stays as it is; it may lie where nothing can be written."""
+    engine = create_engine(_file_url(path, "ro"), **_QUIET)
+    event.listen(engine, "connect", _without_driver_transactions)
+    event.listen(engine, "begin", lambda c: c.exec_driver_sql("BEGIN"))
+    return Database(Address(file=path), writer=engine, reader=engine)
+
+
+def _file_url(path: Path, mode: str) -> URL:
+    file = quote(os.fsencode(sqlite_file.real(path)))
+    return URL.create("sqlite", database=f"file:{file}", query={"mode": mode, "uri": "true"})
+
+
+class _Once:
+    """Makes the file before the first connection, and not again.
+
+    One that is gone later must be missed, not made anew and empty.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path: Path | None = path
+
+    def __call__(self, *_: object) -> None:
+        if self._path is not None:
+            with contextlib.suppress(OSError):  # SQLite will say so
+                sqlite_file.create(self._path)
+                self._path = None
+
+
+def _watch(engine: Engine, generation: Generation) -> None:
+    """Have no connection used that is no better than one which proved useless."""
+
+    def note(context: ExceptionContext) -> None:
+        if context.connection is not None and useless(context.original_exception):
+            generation.end(context.connection)
+
+    event.listen(engine, "handle_error", note)
+    event.listen(engine, "connect", generation.note)
+    event.listen(engine, "checkout", generation.check)
+
+
+def _without_driver_transactions(connection: sqlite3.Connection, _record: object) -> None:
+    connection.isolation_level = None
 
 
 def _sqlite_pragmas(connection: sqlite3.Connection, _record: object) -> None:
@@ -216,34 +303,44 @@ def _use_wal(connection: sqlite3.Connection) -> None:
 
 _WAL_WAITS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 
-_CONNECT: dict[str, Any] = {
-    "connect_timeout": CONNECT_TIMEOUT_SECONDS,
-    "application_name": "taskbell",
-    # a host that vanished says no goodbye: either side hangs up after ten seconds of silence; what a
-    # transaction of its holds locked is free after four, before others give up waiting for it
-    "keepalives_idle": 4,
-    "keepalives_interval": 2,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 10_000,
-    "options": f"-c statement_timeout={STATEMENT_TIMEOUT_SECONDS}s"
-    " -c idle_in_transaction_session_timeout=4s -c lock_timeout=5s -c timezone=UTC"
-    " -c tcp_keepalives_idle=4 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3",
-}
 
-
-# all that is written is found through an index; a plan that was made while the tables were small,
-# and is kept, must not walk them when they have grown
-_BY_INDEX = "-c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off"
-
-
-def _open_postgresql(url: URL) -> Database:
-    shared: dict[str, Any] = {"connect_args": _CONNECT, "pool_timeout": 3, **_QUIET}
-    by_index = {**_CONNECT, "options": f"{_CONNECT['options']} {_BY_INDEX}"}
-    writer = create_engine(url, pool_size=1, max_overflow=0, **{**shared, "connect_args": by_index})
-    reader = create_engine(url, pool_size=4, max_overflow=4, **shared)
-    for engine in (writer, reader):
+def _open_postgresql(sessions: Sessions) -> Database:
+    generation = Generation()
+    shared: dict[str, Any] = {"pool_timeout": 3, **_QUIET}
+    writer = create_engine(_DRIVER, pool_size=1, max_overflow=0, **shared)
+    reader = create_engine(_DRIVER, pool_size=4, max_overflow=4, **shared)
+    for engine, more in ((writer, BY_INDEX), (reader, _NO_MORE)):
+        event.listen(engine, "do_connect", partial(_connect, sessions, more))
+        _watch(engine, generation)
         event.listen(engine, "checkout", partial(_replace_closed, engine.dialect))
-    return Database(url, writer, reader)
+    database = Database(sessions.address, writer, reader, generation, sessions)
+    if sessions.pooled:
+        for engine in (writer, reader):
+            event.listen(engine, "before_cursor_execute", partial(_tell_first, database))
+    return database
+
+
+_DRIVER = URL.create("postgresql+psycopg")
+_NO_MORE: Mapping[str, str] = {}
+_IDLE = 0
+"""libpq's number for a connection in no transaction; its driver is imported only when needed."""
+
+
+def _connect(
+    sessions: Sessions,
+    more: Mapping[str, str],
+    _dialect: Dialect,
+    _record: object,
+    _arguments: object,
+    named: Mapping[str, Any],
+) -> psycopg.Connection[Any]:
+    return sessions.open(named, more)
+
+
+def _tell_first(database: Database, connection: Connection, *_: object) -> None:
+    """Begin a pooled transaction before a statement that goes alone, as the driver would."""
+    if database.first(connection):
+        database.send(connection, ())
 
 
 def _replace_closed(dialect: Dialect, connection: Any, _record: object, _proxy: object) -> None:
@@ -263,6 +360,23 @@ def _replace_closed(dialect: Dialect, connection: Any, _record: object, _proxy: 
 
 _DEADLOCK_OR_SERIALIZATION = {"40P01", "40001"}
 _UNIQUE_VIOLATION = "23505"
+_READ_ONLY = "25006"
+_USELESS = ("08", "57P")
+"""Classes of SQLSTATE: the connection broke, or the server is going away."""
+
+
+def useless(error: BaseException) -> bool:
+    """Return whether a driver's error says that its connection, and all as old, can do no more."""
+    state = getattr(error, "sqlstate", None) or ""
+    return state.startswith(_USELESS) or takes_no_writes(error)
+
+
+def takes_no_writes(error: BaseException) -> bool:
+    """Return whether a driver's error says that the connection is good for reading only."""
+    if getattr(error, "sqlstate", None) == _READ_ONLY:
+        return True
+    code = getattr(error, "sqlite_errorcode", 0)
+    return code & 0xFF == sqlite3.SQLITE_READONLY
 
 
 def unavailable(error: exc.SQLAlchemyError) -> bool:
@@ -274,6 +388,12 @@ def unavailable(error: exc.SQLAlchemyError) -> bool:
     if not isinstance(error, exc.OperationalError | exc.InterfaceError | exc.InternalError):
         return False
     return getattr(error.orig, "sqlstate", None) not in _DEADLOCK_OR_SERIALIZATION
+
+
+def contended(error: Exception) -> bool:
+    """Return whether the same may work a moment later because others' transactions are then over."""
+    cause = error.orig if isinstance(error, exc.DBAPIError) else None
+    return getattr(cause, "sqlstate", None) in _DEADLOCK_OR_SERIALIZATION
 
 
 def overtaken(error: Exception) -> bool:
@@ -299,6 +419,8 @@ def translated() -> Iterator[None]:
     except exc.SQLAlchemyError as error:
         if not unavailable(error):
             raise
+        if isinstance(error, exc.DBAPIError) and error.orig and takes_no_writes(error.orig):
+            raise ReadOnlyError(f"the database takes no writes: {_reason(error)}") from None
         raise StoreUnavailableError(_reason(error)) from None
 
 
@@ -308,31 +430,10 @@ def _reason(error: exc.SQLAlchemyError) -> str:
     return str(cause).strip().split("\n")[0][:200] or type(cause).__name__
 
 
-def lock_file(database: Database) -> Path:
-    """What a process holds while it works on a SQLite file."""
-    return Path(f"{database.url.database}.lock")
-
-
-def hold_sqlite_file(database: Database) -> IO[str] | None:
+def hold_sqlite_file(database: Database, *, touch: bool = True) -> sqlite_file.Held | None:
     """Make sure this is the only Taskbell process on a SQLite file; keep what it returns open.
 
     Raises StoreError when another process has it. (Two writing processes would also meet SQLite's
     WAL-reset bug, fixed in 3.51.3 only.) PostgreSQL takes any number of processes.
     """
-    if database.postgresql:
-        return None
-    handle = lock_file(database).open("a+", encoding="ascii")
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        handle.seek(0)
-        owner = handle.read(20).strip() or "unknown"
-        handle.close()
-        raise StoreError(
-            f"{database.url.database} is in use by another taskbell process (pid {owner});"
-            " several processes need PostgreSQL: set TASKBELL_DATABASE_URL"
-        ) from None
-    handle.truncate(0)
-    handle.write(str(os.getpid()))
-    handle.flush()
-    return handle
+    return None if database.postgresql else sqlite_file.hold(database.file, touch=touch)

@@ -11,6 +11,10 @@ class StoreUnavailableError(StoreError):
     """The database did not answer, or is out of room. Nothing is known to be written; try later."""
 
 
+class ReadOnlyError(StoreUnavailableError):
+    """The connection is good for reading only. Nothing was written; another one may be better."""
+
+
 class NotFoundError(StoreError):
     """No row of that id."""
 
@@ -29,3 +33,12 @@ class ChangedMeanwhileError(ConflictError):
 
 class SchemaError(StoreError):
     """The database's schema does not fit this code."""
+
+
+class UnfitError(StoreError):
+    """The database is not one that Taskbell can work on: what is wrong, and what to do."""
+
+    def __init__(self, text: str, todo: str) -> None:
+        super().__init__(f"{text}: {todo}")
+        self.text = text
+        self.todo = todo

@@ -1,8 +1,8 @@
 """Notices between the processes on one PostgreSQL, by LISTEN and NOTIFY: what a commit concerns.
 
 A notice is a hint that saves waiting for the next look (store/rounds.py). Losing one costs a second
-at most, so none is kept or repeated. Behind PgBouncer in transaction mode LISTEN hears nothing, and
-the looks are all there is. SQLite has one process, and nobody to tell.
+at most, so none is kept or repeated. They are heard on a connection that leads through no pooler in
+transaction mode, which LISTEN would not outlast. SQLite has one process, and nobody to tell.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from collections.abc import Callable, Collection, Set
 from typing import TYPE_CHECKING, Any
 
 from store.clock import monotonic
-from store.database import Database, Statement, connect_alone
+from store.database import Database, connect_alone
+from store.sessions import Statement
 
 if TYPE_CHECKING:
     import psycopg

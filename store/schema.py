@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sqlalchemy import Connection, inspect, select, text
+from sqlalchemy import Connection, exc, inspect, select, text
 
-from store.database import MIGRATION_LOCK, Database, translated
-from store.errors import SchemaError
+from store.database import MIGRATION_LOCK, Database, direct_database, translated
+from store.errors import SchemaError, StoreError
 from store.tables import counters
 
 HEAD = "0008"
@@ -53,12 +53,21 @@ def migrate(database: Database) -> str | None:
     """Bring the schema to HEAD, in one transaction, unless it is there; the version it had before.
 
     Safe to run from several processes at once. Raises SchemaError when the database is too new for
-    this code, StoreUnavailableError when it does not answer.
+    this code, StoreUnavailableError when it does not answer, StoreError when it refuses.
     """
     with translated(), database.reader.begin() as connection:
         if usable(connection):
             return current_version(connection)
-    return _upgrade(database)
+    # behind a pooler in transaction mode no statement may take long, nor a transaction
+    direct = direct_database(database)
+    try:
+        return _upgrade(direct)
+    except exc.DBAPIError as error:
+        reason = str(error.orig).strip().split("\n")[0][:200]
+        raise StoreError(f"the tables could not be made or changed: {reason}") from None
+    finally:
+        if direct is not database:
+            direct.dispose()
 
 
 def _upgrade(database: Database) -> str | None:

@@ -15,9 +15,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 
 from store.clock import Clock, system_clock
-from store.database import Database, hold_sqlite_file, translated
+from store.database import Database, contended, hold_sqlite_file, translated
 from store.errors import StoreUnavailableError
 from store.notices import Notices
 from store.outlet import Outlet
@@ -29,6 +30,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _READERS = 4
+_READ_TRIES = 3
 
 
 class Store:
@@ -80,8 +82,14 @@ class Store:
         **kwargs: P.kwargs,
     ) -> T:
         """The same from a thread without an event loop."""
-        with translated(), self.database.reader.begin() as connection:
-            return question(connection, *args, **kwargs)
+        for _ in range(_READ_TRIES):
+            try:
+                with translated(), self.database.reader.begin() as connection:
+                    return question(connection, *args, **kwargs)
+            except DBAPIError as error:
+                if not contended(error):
+                    raise
+        raise StoreUnavailableError(f"others were in the way {_READ_TRIES} times")
 
     def listen(self, topic: str, wake: Callable[[], object]) -> None:
         """Have `wake` called, in a thread of the store's, after commits that concern a topic.

@@ -16,14 +16,15 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Generic, Protocol, TypeVar
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, false
 
 from store.bulk import Bulk
 from store.clock import Clock, monotonic
-from store.database import Database, Statement, lock_statement, overtaken, translated
-from store.errors import StoreError, StoreUnavailableError
+from store.database import Database, contended, lock_statement, overtaken, translated
+from store.errors import ReadOnlyError, StoreError, StoreUnavailableError
 from store.matching import COUNTER, SUBSCRIPTIONS_VERSION, Subscription, SubscriptionBook
 from store.outlet import Delivery, Outlet
+from store.sessions import Statement
 from store.set_back import set_back
 from store.tables import counters
 
@@ -157,6 +158,19 @@ tell_time: Operation[None, datetime] = Operation("time", lambda tx, items: [tx.n
 """The time that leases and due times go by."""
 
 
+def _look_whether_writable(tx: Tx, items: Sequence[None]) -> list[None]:
+    tx.connection.execute(_CHANGE_NOTHING)
+    return list(items)
+
+
+_CHANGE_NOTHING = counters.update().where(false()).values(value=counters.c.value)
+"""Refused by a connection that is good for reading only, and no work for another one."""
+
+
+check_writable: Operation[None, None] = Operation("check", _look_whether_writable)
+"""Raises ReadOnlyError when the writing connection, and a new one in its place, takes no writes."""
+
+
 class Caller(Protocol):
     """Who waits for an operation; a concurrent Future is one. Called in the writer's thread."""
 
@@ -283,6 +297,11 @@ class Writer:
         began = monotonic()
         try:
             answers, tx = self._transaction(batch)
+        except ReadOnlyError as error:
+            self._book.forget()
+            if tries > 1:  # nothing was written; another connection may lead to who takes writes
+                return self._run(batch, 1)
+            _fail(batch, error)
         except StoreUnavailableError as error:
             self._book.forget()  # it may have read what was then rolled back
             _fail(batch, error)
@@ -291,7 +310,8 @@ class Writer:
             if tries > 1 and overtaken(error):
                 return self._run(batch, tries - 1)
             if len(batch) == 1:
-                _fail(batch, error)
+                away = StoreUnavailableError(f"others were in the way {TRIES} times")
+                _fail(batch, away if contended(error) else error)
                 return set()
             logger.warning(
                 "a batch of %d writes failed (%s), trying them singly",

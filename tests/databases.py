@@ -80,7 +80,7 @@ class User:
         return done.stdout
 
 
-def _server_user() -> User:
+def server_user() -> User:
     if os.geteuid() != 0:
         return User()
     nobody = pwd.getpwnam("nobody")
@@ -176,7 +176,7 @@ def _version(programs: Path) -> list[int]:
 
 
 def _start(programs: Path) -> PostgreSQL:
-    user = _server_user()
+    user = server_user()
     folder = Path(tempfile.mkdtemp(prefix="taskbell-pg-", dir=in_memory()))
     try:
         if user.uid is not None and user.gid is not None:
@@ -266,4 +266,5 @@ def migrate_and_close(url: str) -> None:
 def copy_sqlite(template: Path, to: Path) -> str:
     """A copy of a closed SQLite file; its URL."""
     shutil.copyfile(template, to)
+    to.chmod(0o600)
     return f"sqlite:///{to}"

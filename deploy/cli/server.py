@@ -48,12 +48,15 @@ def serve(
 
 def migrate() -> None:
     """Bring the database's schema to this version's. Safe to repeat."""
-    from store.database import open_database
+    from store.database import open_directly
+    from store.fitness import check
     from store.schema import HEAD
     from store.schema import migrate as bring_up
 
     try:
-        database = open_database(load(process_environment(), DOTENV).database_url)
+        settings = load(process_environment(), DOTENV)
+        database = open_directly(settings.database_url, settings.direct_database_url)
+        check(database)
         before = bring_up(database)
     except (SettingsError, StoreError, ValueError, OSError) as error:
         _fail(error)

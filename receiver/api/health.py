@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from receiver.endpoint import Call, Endpoint, Reply
 from receiver.models import HealthView
 from receiver.problems import Problem, store_away
-from store.errors import SchemaError, StoreUnavailableError
+from store.errors import ReadOnlyError, SchemaError, StoreUnavailableError
 from store.schema import usable
 from store.store import Store
+from store.writer import check_writable
+
+READY_SECONDS = 5.0
+"""Whoever asks for readiness must not wait longer for a database that hangs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +50,20 @@ class HealthApi:
         if self.draining():
             raise Problem(503, "shutting down")
         try:
-            fits = await self.store.read(usable)
-        except StoreUnavailableError:
+            async with asyncio.timeout(READY_SECONDS):
+                if not await self._fits():
+                    raise Problem(
+                        503, "the database's schema is not one that this version works on"
+                    )
+                await self.store.write(check_writable, None)
+        except ReadOnlyError:
+            raise Problem(503, "the database takes no writes: it is read-only") from None
+        except (StoreUnavailableError, TimeoutError):
             raise store_away() from None
-        except SchemaError:
-            fits = False
-        if not fits:
-            raise Problem(503, "the database's schema is not one that this version works on")
         return Reply(200, HealthView(status="ok"))
+
+    async def _fits(self) -> bool:
+        try:
+            return await self.store.read(usable)
+        except SchemaError:
+            return False

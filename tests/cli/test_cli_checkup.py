@@ -145,7 +145,7 @@ SECRETS = {"TASKBELL_SECRET_KEYS": "a-key-of-more-than-thirty-two-characters"}
 def test_an_empty_database_wants_migrating_and_is_left_as_it_is(empty_database_url: str) -> None:
     settings = load({"TASKBELL_DATABASE_URL": empty_database_url, **SECRETS})
     if settings.sqlite_path is not None:
-        settings.sqlite_path.touch()
+        settings.sqlite_path.touch(mode=0o600)
 
     twice = [local.database(settings, system_clock) for _ in range(2)]
 
@@ -161,7 +161,7 @@ def test_a_database_that_is_newer_or_away_is_told(
     monkeypatch.setattr(schema, "HEAD", "0001")
     [newer] = local.database(load({"TASKBELL_DATABASE_URL": sqlite_url}), system_clock)
 
-    assert gone.text.startswith("it does not answer")
+    assert "does not answer" in gone.text
     assert "hush" not in repr(gone)
     assert (newer.level, newer.todo) == (Level.FAIL, "upgrade taskbell here")
 

@@ -15,10 +15,11 @@ from sqlalchemy import func, select
 
 from store.clock import ManualClock
 from store.copying import back_up, copy, original, restore
-from store.database import Database, lock_file, open_database
+from store.database import Database, open_database
 from store.errors import SchemaError, StoreError
 from store.events import Kind, Output, Status
 from store.schema import HEAD, migrate
+from store.sqlite_file import lock_file
 from store.store import Store
 from store.tables import events, metadata, tasks
 from tests.databases import copy_sqlite
@@ -194,14 +195,14 @@ def test_a_database_with_rows_is_not_overwritten(
 
 def test_the_database_of_a_running_server_is_not_moved(sqlite_url: str, tmp_path: Path) -> None:
     store = Store(open_database(sqlite_url))
-    file = Path(str(store.database.url.database))
+    file = Path(str(store.database.address.database))
 
     with pytest.raises(StoreError, match="running server: stop it"), original(file):
         pass
     store.close()
 
     with original(file) as source:
-        assert lock_file(source) == Path(f"{file}.lock")
+        assert lock_file(source.file) == Path(f"{file}.lock")
 
 
 def test_other_schemas_are_refused_by_name(sqlite_url: str, tmp_path: Path) -> None:

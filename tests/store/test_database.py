@@ -35,7 +35,7 @@ def test_postgresql_goes_by_several_names(scheme: str) -> None:
     database = open_database(f"{scheme}://user:hunter2@db.example/taskbell")
 
     assert database.postgresql
-    assert database.name == "postgresql+psycopg://user:***@db.example/taskbell"
+    assert database.name == "postgresql://user:***@db.example/taskbell"
     database.dispose()
 
 

@@ -277,7 +277,7 @@ class TestTheDatabaseIsAway:
         self, postgresql: PostgreSQL, postgresql_url: str
     ) -> None:
         store = Store(open_database(postgresql_url))
-        name = str(store.database.url.database)
+        name = str(store.database.address.database)
         await store.write(record, push("t1"))
 
         postgresql.run(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
@@ -300,7 +300,7 @@ class TestTheDatabaseIsAway:
         await store.write(record, push("t1"))
         await store.read(ping)
 
-        disconnect_all(postgresql, str(store.database.url.database))
+        disconnect_all(postgresql, str(store.database.address.database))
 
         assert (await store.write(record, push("t2"))).created
         assert await store.read(ping)
@@ -310,7 +310,7 @@ class TestTheDatabaseIsAway:
         self, postgresql: PostgreSQL, postgresql_url: str
     ) -> None:
         store = Store(open_database(postgresql_url))
-        name = str(store.database.url.database)
+        name = str(store.database.address.database)
 
         def lose(tx: Tx, item: str) -> str:
             insert_counter(tx, item)
@@ -330,7 +330,7 @@ class TestTheDatabaseIsAway:
         database = open_database(sqlite_url)
         event.listen(database.writer, "connect", lambda c, _: c.execute("PRAGMA busy_timeout = 20"))
         store = Store(database, clock)
-        with closing(sqlite3.connect(str(database.url.database))) as other:
+        with closing(sqlite3.connect(str(database.address.database))) as other:
             other.execute("BEGIN IMMEDIATE")
 
             with pytest.raises(StoreUnavailableError, match="locked"):

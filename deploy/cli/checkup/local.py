@@ -11,8 +11,10 @@ from deploy.cli.checkup.finding import Finding, fail, ok, skip, warn
 from deploy.settings import PREFIX, Settings, SettingsError, known_names, load, unknown_names
 from store.clock import Clock, system_clock
 from store.database import Database, open_database, translated
-from store.errors import SchemaError, StoreError
+from store.errors import SchemaError, StoreError, UnfitError
+from store.fitness import check
 from store.schema import HEAD, current_version, usable
+from store.sqlite_file import exposed
 
 _MB = 1024 * 1024
 LOW_DISK_BYTES = 1024 * _MB
@@ -43,22 +45,38 @@ def _meant(name: str) -> str:
 
 
 def database(chosen: Settings, clock: Clock) -> Sequence[Finding]:
-    """Whether it answers, and its schema is this version's. Changes nothing in it."""
+    """Whether it answers, can be worked on, and has this version's schema. Changes nothing in it."""
     path = chosen.sqlite_path
-    if path is not None and not path.is_file():
+    if path is not None and not path.exists():
         return [warn("database", f"there is no {path} yet", "taskbell serve makes it; or is this"
                      " another folder than the server's?")]  # fmt: skip
     opened = None
     try:
-        opened = open_database(chosen.database_url)
-        return _look_into(opened, clock)
+        opened = open_database(chosen.database_url, chosen.direct_database_url)
+        check(opened)
+        found = _look_into(opened, clock)
     except SchemaError as error:
         return [fail("database", str(error), "upgrade taskbell here")]
+    except UnfitError as error:
+        return [fail("database", error.text, error.todo)]
     except StoreError as error:
-        return [fail("database", f"it does not answer: {error}", "check TASKBELL_DATABASE_URL")]
+        return [fail("database", str(error), _CHECK_THE_URL)]
     finally:
         if opened is not None:
             opened.dispose()
+    if path is not None:
+        found += [
+            warn("database", text, todo) for text, todo in map(_open_to_others, exposed(path))
+        ]
+    return found
+
+
+_CHECK_THE_URL = "check TASKBELL_DATABASE_URL: host, user, password, name; is the server up?"
+
+
+def _open_to_others(found: tuple[Path, int]) -> tuple[str, str]:
+    each, mode = found
+    return f"others on this machine can read {each} (mode {mode:04o})", f"chmod 600 {each}"
 
 
 def _look_into(opened: Database, clock: Clock) -> list[Finding]:
