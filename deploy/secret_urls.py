@@ -7,6 +7,7 @@ import logging
 from dispatch.hooks import service_at
 from receiver.api.destination import masked
 from store.errors import StoreError
+from store.schema import usable
 from store.store import Store
 from store.subscriptions import HideUrl, hide_url, open_urls
 from store.vault import Vault
@@ -17,6 +18,8 @@ logger = logging.getLogger("taskbell.api")
 async def hide_secret_urls(store: Store, vault: Vault) -> None:
     """Encrypt the URLs by which anybody could post into a chat; what is not done now is later."""
     try:
+        if not await store.read(usable):
+            return  # readiness says so
         for subscription_id, url in (await store.read(open_urls)).items():
             if service_at(url) is not None:
                 hidden = HideUrl(subscription_id, url, masked(url), vault.lock(url))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import queue
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -51,7 +51,7 @@ def _settings(database: Database, engine: str) -> dict[str, str]:
         return {name: connection.exec_driver_sql(f"SHOW {name}").scalar() for name in names}
 
 
-def _say(tx: Tx, topics: list[str]) -> list[None]:
+def _say(tx: Tx, topics: Sequence[str]) -> list[None]:
     for topic in topics:
         tx.wake(topic)
     return [None] * len(topics)
@@ -111,6 +111,7 @@ def test_each_transaction_of_a_transaction_pool_has_our_settings(
 ) -> None:
     """Another client's session settings stay on the server's connection that is lent to us next."""
     url = transaction_pool.url(postgresql_url)
+    found = {}
     with psycopg.connect(url, autocommit=True) as other, opened(url, postgresql_url) as database:
         for _ in range(5):
             other.execute("SET statement_timeout = 1")
