@@ -11,12 +11,11 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from dispatch.answers import judge_http
 from dispatch.headers import with_custom
-from dispatch.plain import cut, one_line
+from dispatch.refusals import reason_of
 from dispatch.sink import Answer, Outcome, Request, Result, Target
 from store.retry_after import retry_after
 from store.text import json_bytes
 
-_LONGEST_REASON = 200
 _LONGEST_WAIT = 24 * 3600  # seconds
 
 
@@ -56,19 +55,24 @@ def delivered() -> Outcome:
     return Outcome(Result.DELIVERED)
 
 
-def refused(code: object, words: object) -> Outcome:
+def refused(code: object, words: object, note: str = "") -> Outcome:
     """The hook or its token is gone for good."""
-    return Outcome(Result.REFUSED, _reason(code, words))
+    return Outcome(Result.REFUSED, reason_of(code, words, note))
 
 
-def failed(code: object, words: object, wait: timedelta | None = None) -> Outcome:
+def failed(code: object, words: object, wait: timedelta | None = None, note: str = "") -> Outcome:
     """Not taken now. wait: what the service asks for before the next try."""
-    return Outcome(Result.RETRY, _reason(code, words), wait)
+    return Outcome(Result.RETRY, reason_of(code, words, note), wait)
+
+
+def doubted(code: object, words: object) -> Outcome:
+    """Refused by a code that has several meanings, and words that do not say which."""
+    return Outcome(Result.RETRY, reason_of(code, words, "gone?"), doubt=f"answered {code}")
 
 
 def unfit(code: object, words: object) -> Outcome:
     """This request cannot be taken; a plainer one may."""
-    return Outcome(Result.RETRY, _reason(code, words), unfit=True)
+    return Outcome(Result.RETRY, reason_of(code, words), unfit=True)
 
 
 def code_of(body: Mapping[str, Any], *names: str) -> int | None:
@@ -101,8 +105,3 @@ def wait_asked(answer: Answer, now: datetime) -> timedelta | None:
     if answer.status not in (429, 503):
         return None
     return retry_after(answer.headers.get("retry-after"), now)
-
-
-def _reason(code: object, words: object) -> str:
-    text = f"answered {code}: {words}" if words else f"answered {code}"
-    return cut(one_line(text[: 4 * _LONGEST_REASON]), _LONGEST_REASON)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hmac
+import re
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -15,15 +16,15 @@ from dispatch.answers import judge_http
 from dispatch.chat import (
     code_of,
     delivered,
-    failed,
     json_request,
     judge_wordless,
-    refused,
     said,
     wait_asked,
+    wait_of,
 )
 from dispatch.message import Link, Message, Tone, message_of
 from dispatch.plain import fitted, fitted_lines
+from dispatch.refusals import Codes, judge_refusal
 from dispatch.service import Service
 from dispatch.sink import Answer, Event, Outcome, Request, Target
 
@@ -32,15 +33,16 @@ RATE_PER_SECOND = 1.6  # 100 a minute, 5 a second
 
 _TITLE, _TEXT, _BUTTON = 200, 3000, 100  # of our own: the body may have 20 KB
 _COLOURS = {Tone.GOOD: "green", Tone.BAD: "red", Tone.CALM: "blue"}
-_INVALID_TOKEN = 19001
-_LIMITED = 11232
-_LIMITED_WAIT = timedelta(minutes=1)  # no time is told; the limit counts minutes
-_MEANINGS = {
-    9499: "the bot did not understand the message",
-    19021: "signature or clock does not match: set service_secret to the bot's secret",
-    19022: "the bot does not allow our IP address",
-    19024: "the bot wants a keyword that the message does not have",
-}
+_CODES = Codes(
+    gone=frozenset({19001, 19007}),
+    limited=frozenset({11232, 11233, 99991400}),
+    wait=timedelta(minutes=1),  # no time is told; the limit counts minutes
+    others={
+        19021: "signature or clock does not match: set service_secret to the bot's secret",
+        19022: "the bot does not allow our IP address",
+        19024: "the bot wants a keyword that the message does not have",
+    },
+)
 
 
 class FeishuBot:
@@ -70,13 +72,17 @@ class FeishuBot:
         code = code_of(body, "code", "StatusCode")  # the latter on old bots
         if code is None:
             return judge_wordless(answer, now)
-        words = _MEANINGS.get(code) or body.get("msg") or body.get("StatusMessage")
+        words = str(body.get("msg") or body.get("StatusMessage") or "")
         if code == 0:
             return delivered() if answer.status == 200 else judge_http(answer, now)
-        if code == _INVALID_TOKEN:
-            return refused(code, words)
-        wait = _LIMITED_WAIT if code == _LIMITED else None
-        return failed(code, words, wait_asked(answer, now) or wait)
+        asked = wait_asked(answer, now) or _reset(answer)
+        return judge_refusal(code, words, _CODES, asked)
+
+
+def _reset(answer: Answer) -> timedelta | None:
+    """Return in how many seconds the limit of Feishu's gateway begins anew, if it says so."""
+    seconds = answer.headers.get("x-ogw-ratelimit-reset", "")
+    return wait_of(int(seconds)) if re.fullmatch("[0-9]{1,6}", seconds) else None
 
 
 def signature(secret: str, timestamp: int) -> str:

@@ -85,13 +85,15 @@ class Result(StrEnum):
 class Outcome:
     """The verdict on one attempt. retry_after: the least wait the receiver asked for.
 
-    unfit: the receiver cannot take this request; what it has `instead` may do at once.
+    unfit: the receiver cannot take this request; what it has `instead` may do at once. doubt: how
+    reasons of a refusal begin that is none yet: when several attempts end with it, it is one.
     """
 
     result: Result
     reason: str = ""
     retry_after: timedelta | None = None
     unfit: bool = False
+    doubt: str | None = None
 
 
 class CannotRender(ValueError):

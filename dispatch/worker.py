@@ -145,6 +145,7 @@ class Worker:
             retry_in=retry_in,
             refused=outcome.reason if refused else None,
             pause=outcome.retry_after,
+            doubt=outcome.doubt,
         )
 
 

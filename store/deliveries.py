@@ -25,6 +25,9 @@ from store.writer import Operation, Tx
 FAILING_FOR = timedelta(days=5)
 """Nothing but failures for this long disables a subscription."""
 
+REFUSALS = 3
+"""Attempts at a delivery that must end with a doubtful refusal before it counts as one."""
+
 _ANSWER_KEPT = 2_048
 
 
@@ -45,7 +48,8 @@ class Finished:
     """A try is over. retry_in: the wait before the next one; None with `delivered` False buries it.
 
     refused: the receiver wants nothing more, so its subscription is disabled with this reason.
-    pause: how long it asked to be left alone; one with a rate gets nothing else meanwhile.
+    pause: how long it asked to be left alone; one with a rate gets nothing else meanwhile. doubt:
+    how this error begins when it may be a refusal: REFUSALS attempts in a row with it are one.
     """
 
     delivery: Delivery
@@ -54,6 +58,7 @@ class Finished:
     retry_in: timedelta | None = None
     refused: str | None = None
     pause: timedelta | None = None
+    doubt: str | None = None
 
 
 def _finish(tx: Tx, items: Sequence[Finished]) -> list[None]:
@@ -151,6 +156,8 @@ def _watch_health(tx: Tx, items: Sequence[Finished]) -> None:
             continue
         if item.refused:
             disable(tx, known, item.refused)
+        elif item.doubt and _again_and_again(tx, item):
+            disable(tx, known, f"{item.attempt.error} to {REFUSALS} attempts in a row")
         elif item.delivered and known.failing_since is not None:
             _set_failing_since(tx, known.id, None)
         elif not item.delivered and known.failing_since is None:
@@ -162,6 +169,24 @@ def _watch_health(tx: Tx, items: Sequence[Finished]) -> None:
         ):
             days = FAILING_FOR.days
             disable(tx, known, f"nothing but failures for {days} days: {item.attempt.error}")
+
+
+def _again_and_again(tx: Tx, item: Finished) -> bool:
+    """Return whether the newest attempts at a delivery, this one too, all ended with its doubt."""
+    newest = (
+        select(attempts.c.error)
+        .where(attempts.c.delivery_id == item.delivery.id)
+        .order_by(attempts.c.number.desc())
+        .limit(REFUSALS)
+    )
+    errors = list(tx.connection.execute(newest).scalars())
+    doubt = item.doubt or ""
+    return len(errors) == REFUSALS and all(_begins(error, doubt) for error in errors)
+
+
+def _begins(error: str | None, doubt: str) -> bool:
+    """Return whether an error begins with a doubt, and not with one of another code."""
+    return (error or "").startswith((f"{doubt}:", f"{doubt} "))
 
 
 def _pause(tx: Tx, items: Sequence[Finished]) -> None:

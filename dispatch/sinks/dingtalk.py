@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import hmac
-import re
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -17,16 +16,15 @@ from dispatch.answers import judge_http
 from dispatch.chat import (
     code_of,
     delivered,
-    failed,
     json_request,
     judge_wordless,
-    refused,
     said,
     wait_asked,
     with_query,
 )
 from dispatch.message import Message, message_of
 from dispatch.plain import fitted, fitted_lines
+from dispatch.refusals import Codes, judge_refusal
 from dispatch.service import Service
 from dispatch.sink import Answer, Event, Outcome, Request, Sink, Target
 
@@ -36,16 +34,13 @@ _TITLE, _TEXT, _PICTURE, _BUTTON = (
     2000,
     100,
 )  # of our own: the body may have 20,000 bytes
-_LIMITED = (130101, 410100, 302033, 90030)
-_TOO_FAST = re.compile(r"too fast|too many|frequen|限流|流控", re.IGNORECASE)
-_LIMITED_WAIT = timedelta(minutes=10)  # who sends over 20 a minute is shut out for ten
-_GONE = {
-    300001: "the robot's token does not exist",
-    300005: "the robot's token does not exist",
-    400101: "the robot's token does not exist",
-    400013: "the group was dissolved",
-    400102: "the robot was stopped",
-}
+_CODES = Codes(
+    # token (three codes), group dissolved, robot stopped
+    gone=frozenset({300001, 300005, 400101, 400013, 400102}),
+    limited=frozenset({130101, 410100, 302033, 90030}),
+    wait=timedelta(minutes=10),  # who sends over 20 a minute is shut out for ten
+    others={310000: "the robot's security settings: keyword, signature or IP address"},
+)
 # no page tells of a way to escape DingTalk's Markdown: these look like it, and are not
 _MARKUP = str.maketrans("#*[]<>`~", "＃＊［］＜＞｀～")
 _PARENTHESES = str.maketrans({"(": "%28", ")": "%29"})
@@ -80,10 +75,7 @@ class DingTalk:
             return judge_wordless(answer, now)
         if code == 0:
             return delivered() if answer.status == 200 else judge_http(answer, now)
-        if code in _GONE:
-            return refused(code, _GONE[code])
-        limited = code in _LIMITED or _TOO_FAST.search(words)
-        return failed(code, words, wait_asked(answer, now) or (_LIMITED_WAIT if limited else None))
+        return judge_refusal(code, words, _CODES, wait_asked(answer, now))
 
 
 def signature(secret: str, milliseconds: int) -> str:

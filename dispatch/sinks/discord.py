@@ -6,12 +6,14 @@ resources/message.mdx, topics/rate-limits.mdx, topics/opcodes-and-status-codes.m
 
 from __future__ import annotations
 
-from datetime import datetime
+import re
+from datetime import datetime, timedelta
 from typing import Any
 
 from dispatch.answers import judge_http
 from dispatch.chat import (
     delivered,
+    doubted,
     failed,
     json_request,
     refused,
@@ -23,6 +25,7 @@ from dispatch.chat import (
 )
 from dispatch.message import Message, Tone, message_of
 from dispatch.plain import fitted, fitted_lines, units
+from dispatch.refusals import says_limited
 from dispatch.service import Service
 from dispatch.sink import Answer, Event, Outcome, Request, Sink, Target
 from store.events import rfc3339
@@ -32,6 +35,9 @@ _TITLE, _LINES, _LINKS, _FACT_NAME, _FACT, _FOOTER = 256, 1000, 1200, 80, 260, 1
 _CONTENT = 2000
 _COLOURS = {Tone.GOOD: 0x57F287, Tone.BAD: 0xED4245, Tone.CALM: 0x5865F2}
 _UNKNOWN_WEBHOOK, _INVALID_TOKEN = 10015, 50027
+_GONE = re.compile(r"unknown webhook|invalid webhook token|webhook .*(?:deleted|not found)", re.I)
+_CUT_OFF = re.compile(rb"\berror code: 1015\b")  # Cloudflare's, before Discord is asked
+_CUT_OFF_WAIT = timedelta(minutes=5)
 _MARKUP = str.maketrans({letter: f"\\{letter}" for letter in "\\*_~`|<>#[]()@:-"})
 
 
@@ -58,11 +64,16 @@ class Discord:
         code, words = body.get("code"), body.get("message")
         if 200 <= answer.status < 300:
             return delivered() if body.get("id") else unproven(answer)
-        if answer.status == 429:
-            return failed(429, words, wait_of(body.get("retry_after")) or wait_asked(answer, now))
+        words = str(words or "")
+        asked = wait_of(body.get("retry_after")) or wait_asked(answer, now)
+        if _CUT_OFF.search(answer.body):
+            return failed(1015, "", asked or _CUT_OFF_WAIT, "rate limit")
+        if answer.status == 429 or says_limited(words):
+            return failed(answer.status, words, asked, "rate limit")
         if code in (_UNKNOWN_WEBHOOK, _INVALID_TOKEN):
-            return refused(answer.status, words)
-        return judge_http(answer, now, str(words or ""))
+            gone = _GONE.search(words)
+            return refused(answer.status, words, "gone") if gone else doubted(answer.status, words)
+        return judge_http(answer, now, words)
 
 
 def _body(message: Message, event: Event) -> dict[str, Any]:

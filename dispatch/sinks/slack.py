@@ -63,7 +63,7 @@ class Slack:
         word = _word(answer)
         if 200 <= answer.status < 300:
             return delivered() if answer.body.strip() == b"ok" else unproven(answer)
-        if word in _GONE:
+        if word in _GONE and answer.status not in (429, 503):
             return refused(answer.status, word)
         if answer.status == 400 and word.startswith(_UNFIT):
             return unfit(answer.status, word)

@@ -7,18 +7,30 @@ cards-format (no Markdown in a RichTextBlock). Connectors (webhook.office.com) e
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from typing import Any
 
 from dispatch.answers import judge_http
-from dispatch.chat import delivered, failed, json_request, refused, said, unproven
+from dispatch.chat import (
+    delivered,
+    doubted,
+    failed,
+    json_request,
+    refused,
+    said,
+    unproven,
+    wait_asked,
+)
 from dispatch.message import Message, Tone, message_of
 from dispatch.plain import fitted
+from dispatch.refusals import says_limited
 from dispatch.service import Service
 from dispatch.sink import Answer, Event, Outcome, Request, Sink, Target
 
 _LINE, _BUTTON = 800, 60  # of our own
 _COLOURS = {Tone.GOOD: "Good", Tone.BAD: "Attention", Tone.CALM: "Default"}
+_WORKFLOW = re.compile(r"workflow|signature|\bsig\b|shared access|authenticat|gone", re.IGNORECASE)
 _GONE = frozenset({"WorkflowNotFound", "DirectApiAuthorizationRequired", "WorkflowVersionNotFound"})
 
 
@@ -61,8 +73,11 @@ class Teams:
         code, words = None, ""
         if isinstance(error, dict):
             code, words = error.get("code"), str(error.get("message") or "")
+        if says_limited(f"{code} {words}"):
+            return failed(code or answer.status, words, wait_asked(answer, now), "rate limit")
         if code in _GONE:
-            return refused(code, words)
+            certain = not words or _WORKFLOW.search(words)
+            return refused(code, words) if certain else doubted(code, words)
         if 200 <= answer.status < 300:
             return failed(code or answer.status, words)
         return judge_http(answer, now, words)

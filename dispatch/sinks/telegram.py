@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import html
 import re
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
@@ -17,6 +17,7 @@ from dispatch.answers import judge_http
 from dispatch.chat import (
     code_of,
     delivered,
+    doubted,
     failed,
     json_request,
     judge_wordless,
@@ -27,6 +28,7 @@ from dispatch.chat import (
 )
 from dispatch.message import Message, message_of
 from dispatch.plain import fitted_lines, units
+from dispatch.refusals import says_limited
 from dispatch.service import Service
 from dispatch.sink import Answer, Event, Outcome, Request, Sink, Target
 
@@ -40,6 +42,8 @@ _NOT_FETCHED = re.compile(
     re.IGNORECASE,
 )
 _GONE = re.compile(r"bot was (?:blocked|kicked)|user is deactivated|not a member", re.IGNORECASE)
+_UNAUTHORIZED = re.compile(r"unauthorized|token", re.IGNORECASE)
+_RETRY_AFTER = re.compile(r"retry after (\d{1,6})\b", re.IGNORECASE | re.ASCII)
 # an @ that nothing follows mentions nobody
 _AT = str.maketrans({"@": "@\u2060"})
 
@@ -96,14 +100,24 @@ class Telegram:
 def _judge_error(code: int, words: str, parameters: dict[str, Any]) -> Outcome:
     moved = parameters.get("migrate_to_chat_id")
     if isinstance(moved, int):
-        return refused(code, f"the group is another chat now: use chat_id={moved}")
+        return refused(code, words, f"the group is another chat now: use chat_id={moved}")
+    if code in (420, 429) or says_limited(words):
+        return failed(code, words, wait_of(parameters.get("retry_after")) or _told(words))
     if code == 401 or (code == 404 and words == "Not Found"):
-        return refused(code, "the bot's token is not valid any more")
+        if code == 404 or _UNAUTHORIZED.search(words):
+            return refused(code, words, "the bot's token is not valid any more")
+        return doubted(code, words)
     if code == 403 and _GONE.search(words):
-        return refused(code, words)
+        return refused(code, words, "gone")
     if code in (400, 413) and _NOT_FETCHED.search(words):
         return unfit(code, words)
     return failed(code, words, wait_of(parameters.get("retry_after")))
+
+
+def _told(words: str) -> timedelta | None:
+    """Return the wait that stands in the words alone: "Too Many Requests: retry after 35"."""
+    found = _RETRY_AFTER.search(words)
+    return wait_of(int(found[1])) if found else None
 
 
 def _method(url: str, method: str) -> tuple[str, dict[str, str]]:

@@ -13,22 +13,24 @@ from dispatch.answers import judge_http
 from dispatch.chat import (
     code_of,
     delivered,
-    failed,
     json_request,
     judge_wordless,
-    refused,
     said,
     wait_asked,
 )
 from dispatch.message import Message, message_of
 from dispatch.plain import fitted, fitted_lines, octets
+from dispatch.refusals import Codes, judge_refusal
 from dispatch.service import Service
 from dispatch.sink import Answer, Event, Outcome, Request, Sink, Target
 
 _TITLE, _DESCRIPTION, _TEXT = 128, 512, 2048  # bytes
-_GONE = 93000  # "invalid webhook url": wrong key, or the robot was removed from the group
-_LIMITED = (45009, 45033)
-_LIMITED_WAIT = timedelta(minutes=1)  # 20 a minute; no time is told
+_CODES = Codes(
+    # wrong key or robot removed, robot stopped, robot not in the group
+    gone=frozenset({93000, 93004, 93008}),
+    limited=frozenset({45009, 45033}),
+    wait=timedelta(minutes=1),  # 20 a minute; no time is told
+)
 # <@userid> would mention
 _MARKUP = str.maketrans("<>", "＜＞")
 
@@ -51,15 +53,12 @@ class WeCom:
 
     def judge(self, answer: Answer, now: datetime) -> Outcome:
         body = said(answer)
-        code, words = code_of(body, "errcode"), body.get("errmsg")
+        code, words = code_of(body, "errcode"), str(body.get("errmsg") or "")
         if code is None:
             return judge_wordless(answer, now)
         if code == 0:
             return delivered() if answer.status == 200 else judge_http(answer, now)
-        if code == _GONE:
-            return refused(code, "the key is wrong, or the robot was removed from its group")
-        wait = _LIMITED_WAIT if code in _LIMITED else None
-        return failed(code, words, wait_asked(answer, now) or wait)
+        return judge_refusal(code, words, _CODES, wait_asked(answer, now))
 
 
 def _body(message: Message) -> dict[str, Any]:

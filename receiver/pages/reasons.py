@@ -33,17 +33,24 @@ _STATUS = {
     429: "too_many",
 }
 _ANSWERED = re.compile(r"answered (\w{1,60})(?:: (\w{1,60})?)?")
+# what dispatch/refusals.py makes of a code by the words beside it
+_NOTE = re.compile(r"\((gone\??|rate limit)\)(?: to \d+ attempts in a row)?$")
 _FAMILIES = {"lark": "feishu"}
 
 
 def explanation(words: Words, error: str | None, status: int | None, format_name: str) -> str:
     """In the words of a language; "" when there is nothing to add to the error itself."""
     said = _ANSWERED.match(error or "")
+    family = _FAMILIES.get(format_name, format_name)
+    note = _NOTE.search(error or "")
+    if said and note and note[1] == "rate limit":
+        return words.or_else(f"service.{family}.limited", words("reason.too_many"))
     for code in said.groups() if said else ():
-        family = _FAMILIES.get(format_name, format_name)
-        known = words.or_else(f"service.{family}.{code}", "") if code else ""
-        if known:
-            return known
+        keys = (f"gone_{code}", code) if note and note[1].startswith("gone") else (code,)
+        for key in keys if code else ():
+            known = words.or_else(f"service.{family}.{key}", "")
+            if known:
+                return known
     return words.or_else(f"reason.{_kind(error or '', status)}", "")
 
 

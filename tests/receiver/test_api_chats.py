@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from store.clock import ManualClock
-from store.tables import subscriptions
+from store.tables import attempts, subscriptions
 from store.vault import Vault
 from tests.app import HOOK, SECRET_KEYS, Taskbell, good, minimax, problem, running
 from tests.dispatch.fake_chat import FAKES, SECRET, FakeChat
@@ -247,6 +247,25 @@ async def test_a_dead_hook_switches_the_subscription_off_with_the_reason(
 
     assert view["disabled_reason"] == "answered 404: no_service"
     assert "hush" not in str(view)
+
+
+async def test_a_code_that_is_about_the_message_switches_nothing_off(
+    sqlite_url: str, clock: ManualClock
+) -> None:
+    environ = {**LOOPBACK, "ROLES": "receive,dispatch"}
+    async with (
+        FakeChat(FAKES["dingtalk"], clock).served() as chat,
+        running(sqlite_url, clock, environ) as taskbell,
+    ):
+        chat.script.append((200, {}, {"errcode": 300001, "errmsg": "message param text is null"}))
+        made = await taskbell.subscribe(chat.url, format="dingtalk")
+        good(await taskbell.push(minimax("1", file_id="7")))
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while not [each for each in await taskbell.rows(attempts) if each.error]:
+                pass
+        view = good(await taskbell.api.get(f"/v1/subscriptions/{made['id']}"))
+
+    assert (view["active"], view["disabled_reason"]) == (True, None)
 
 
 async def test_a_limit_holds_up_the_whole_chat_until_its_url_is_another(

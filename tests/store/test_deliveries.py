@@ -60,6 +60,9 @@ class Outcomes:
     def refused(self, delivery: Delivery) -> None:
         self._finish(delivery, "refused", 410, error="status 410", refused="410 Gone")
 
+    def doubted(self, delivery: Delivery, error: str, doubt: str | None) -> None:
+        self._finish(delivery, "retry", 200, error=error, retry_in=RETRY_IN, doubt=doubt)
+
     def _finish(
         self,
         delivery: Delivery,
@@ -71,6 +74,7 @@ class Outcomes:
         retry_in: timedelta | None = None,
         refused: str | None = None,
         pause: timedelta | None = None,
+        doubt: str | None = None,
     ) -> None:
         attempt = Attempt(
             started_at=self._clock(),
@@ -80,7 +84,7 @@ class Outcomes:
             error=error,
             answer=b"the answer",
         )
-        done = Finished(delivery, attempt, delivered, retry_in, refused, pause)
+        done = Finished(delivery, attempt, delivered, retry_in, refused, pause, doubt)
         self._store.write_now(finish, done)
 
 
@@ -343,6 +347,39 @@ class TestDisabling:
         assert self.health(store, subscription) == (False, "410 Gone")
         assert state(store, delivery)[0].status == "dead"
         assert types(store) == ["task.succeeded", "subscription.disabled"]
+
+    def test_a_refusal_in_doubtful_words_disables_at_the_third_attempt_in_a_row(
+        self, store: Store, clock: ManualClock, outcomes: Outcomes
+    ) -> None:
+        subscription = subscribe(store)
+        tell(store, push())
+
+        for number in range(3):
+            assert self.health(store, subscription) == (True, None)
+            error = f"answered 300001: no {number} (gone?)"  # the words may differ
+            outcomes.doubted(claimed(store), error, "answered 300001")
+            clock.advance(minutes=10)
+
+        reason = "answered 300001: no 2 (gone?) to 3 attempts in a row"
+        assert self.health(store, subscription) == (False, reason)
+        assert store.write_now(cancel_leftovers, 100) == 1
+
+    @pytest.mark.parametrize(
+        "between", ["answered 3000010: x (gone?)", "answered 88: x", "timed out after 15 s"]
+    )
+    def test_another_failure_in_between_begins_the_count_anew(
+        self, store: Store, clock: ManualClock, outcomes: Outcomes, between: str
+    ) -> None:
+        subscription = subscribe(store)
+        tell(store, push())
+        same = "answered 300001: x (gone?)"
+
+        for error in (same, same, between, same, same):
+            doubt = "answered 300001" if error == same else None
+            outcomes.doubted(claimed(store), error, doubt)
+            clock.advance(minutes=10)
+
+        assert self.health(store, subscription) == (True, None)
 
     def test_a_subscription_is_disabled_once(self, store: Store, outcomes: Outcomes) -> None:
         subscribe(store)
