@@ -6,33 +6,20 @@ Only ports, certificates and the folders of logs are other ones.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
-import re
-import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 
 import httpx
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-)
 
-from store.clock import monotonic, system_clock
-from tests.deployment.dockerfile import ROOT
+from store.clock import monotonic
 from tests.e2e.process import Process, processes, until
 from tests.ports import free_port
+from tests.services.program import program
+from tests.services.proxies import CADDY, HOST, NGINX, Proxy, running
 
-HOST = "taskbell.example.com"
-FOLDER = ROOT / "deploy/proxy"
 LONGER = 22
 """Seconds; the proxies wait 20 for anything but streams and /wait."""
 
@@ -54,107 +41,20 @@ class Proxied:
         return url.path
 
 
-def nginx(folder: Path, port: int, upstream: int) -> list[str]:
-    plain = free_port()
-    text = (FOLDER / "nginx.conf").read_text()
-    for old, new in (
-        (r"listen 80;", f"listen 127.0.0.1:{plain};"),
-        (r"listen 443 ssl http2;", f"listen 127.0.0.1:{port} ssl http2;"),
-        (r" *listen \[::\].*;", ""),
-        (r"127\.0\.0\.1:8000", f"127.0.0.1:{upstream}"),
-        (r"/etc/letsencrypt/live/[^/]+", str(folder)),
-        (r"/var/log/nginx", str(folder / "logs")),
-    ):
-        text, changed = re.subn(old, new, text)
-        assert changed, old
-    (folder / "taskbell.conf").write_text(text)
-    temporary = "".join(
-        f"{name}_temp_path {folder}/{name};\n"
-        for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    )
-    (folder / "nginx.conf").write_text(
-        f"daemon off; pid {folder}/pid; error_log {folder}/logs/main.log info;\n"
-        f"events {{}}\nhttp {{\n{temporary}include taskbell.conf;\n}}\n"
-    )
-    return [_program("nginx"), "-p", str(folder), "-c", "nginx.conf"]
-
-
-def caddy(folder: Path, port: int, upstream: int) -> list[str]:
-    text = (FOLDER / "Caddyfile").read_text()
-    for old, new in (
-        (r"\A((?:#.*\n)*)\{", r"\1{\n\tadmin off\n\tauto_https disable_redirects\n"),
-        (
-            rf"^{HOST} {{",
-            f"https://{HOST}:{port} {{\n\ttls {folder}/fullchain.pem {folder}/privkey.pem",
-        ),
-        (r"127\.0\.0\.1:8000", f"127.0.0.1:{upstream}"),
-    ):
-        text, changed = re.subn(old, new, text, flags=re.MULTILINE)
-        assert changed, old
-    (folder / "Caddyfile").write_text(text)
-    return [
-        _program("caddy"),
-        "run",
-        "--config",
-        str(folder / "Caddyfile"),
-        "--adapter",
-        "caddyfile",
-    ]
-
-
-def _program(name: str) -> str:
-    found = shutil.which(name)
-    assert found, f"there is no {name}: start this with tests/deployment/run"
-    return found
-
-
-def make_certificate(folder: Path) -> None:
-    key, now = ec.generate_private_key(ec.SECP256R1()), system_clock()
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, HOST)])
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(HOST)]), critical=False)
-        .sign(key, SHA256())
-    )
-    (folder / "fullchain.pem").write_bytes(certificate.public_bytes(Encoding.PEM))
-    (folder / "privkey.pem").write_bytes(
-        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    )
-
-
-@pytest.fixture(params=[nginx, caddy])
+@pytest.fixture(params=[NGINX, CADDY], ids=lambda proxy: proxy.name)
 async def proxied(
     request: pytest.FixtureRequest, sqlite_url: str, tmp_path: Path
 ) -> AsyncIterator[Proxied]:
-    prepare: Callable[[Path, int, int], list[str]] = request.param
-    (tmp_path / "logs").mkdir()
-    make_certificate(tmp_path)
+    proxy: Proxy = request.param
     port = free_port()
     public = {"TASKBELL_PUBLIC_URL": f"https://{HOST}:{port}"}
     async with processes(tmp_path, sqlite_url, public) as [taskbell]:
-        command = prepare(tmp_path, port, taskbell.port)
-        async with _running(command, tmp_path), _client(taskbell, port) as client:
-            await until(lambda: _answers(client), 10)
-            yield Proxied(taskbell, client, tmp_path / "logs")
-
-
-@contextlib.asynccontextmanager
-async def _running(command: list[str], folder: Path) -> AsyncIterator[None]:
-    with (folder / "logs/output.log").open("wb") as output:
-        process = await asyncio.create_subprocess_exec(
-            *command, stdout=output, stderr=output, env={"HOME": str(folder)}
+        between = running(
+            proxy, program(proxy.name), tmp_path / "proxy", [taskbell.port], port=port
         )
-        try:
-            yield
-        finally:
-            process.terminate()
-            await process.wait()
+        async with between as proxying, _client(taskbell, port) as client:
+            await until(lambda: _answers(client), 10)
+            yield Proxied(taskbell, client, proxying.folder / "logs")
 
 
 def _client(taskbell: Process, port: int) -> httpx.AsyncClient:
