@@ -2,8 +2,8 @@
 
     {"data.task.model": {"$in": ["a", "b"]}, "data.task.metadata.customer": "42"}
 
-All of it must hold. There is nothing in the language to loop or to backtrack with: reading an event
-takes no longer than its length times the filter's, and both are bounded.
+All of it must hold. There is nothing in the language to loop or to backtrack with, but an event may
+hold long lists of lists, and each test reads all of one: so the values that are read are counted.
 """
 
 from __future__ import annotations
@@ -22,9 +22,11 @@ MOST_TESTS = 64
 MOST_VALUES = 100
 DEEPEST = 6
 LONGEST_PATH = 200
+MOST_READ = 30_000
+"""Values of one event that one filter may read, in all its conditions together."""
 
 Condition = Callable[[Mapping[str, Any]], bool]
-"""Whether an event, as its body says it, is wanted."""
+"""Whether an event, as its body says it, is wanted. May raise TooMuchToReadError."""
 
 _ROOTS = ("id", "type", "timestamp", "data")
 _MISSING = object()
@@ -47,8 +49,29 @@ def parse(wish: object) -> Condition:
         raise BadFilterError("the filter is not JSON") from None
     if length > LONGEST:
         raise BadFilterError(f"the filter has {length} bytes, at most {LONGEST} are read")
-    reader = _Reader()
-    return reader.every(wish, "filter", 0)
+    holds = _Reader().every(wish, "filter", 0)
+    return lambda event: holds(event, _Read())
+
+
+class TooMuchToReadError(Exception):
+    """The event holds more values at the filter's paths than a filter may read."""
+
+
+class _Read:
+    """How many values of an event may still be read."""
+
+    __slots__ = ("left",)
+
+    def __init__(self) -> None:
+        self.left = MOST_READ
+
+    def count(self, values: int) -> None:
+        self.left -= values
+        if self.left < 0:
+            raise TooMuchToReadError(f"its filter reads over {MOST_READ} values of the event")
+
+
+_Test = Callable[[Mapping[str, Any], _Read], bool]
 
 
 class _Reader:
@@ -57,14 +80,14 @@ class _Reader:
     def __init__(self) -> None:
         self._tests = 0
 
-    def every(self, wish: object, where: str, depth: int) -> Condition:
+    def every(self, wish: object, where: str, depth: int) -> _Test:
         if depth > DEEPEST:
             raise BadFilterError(f"{where}: nested more than {DEEPEST} deep")
         if not isinstance(wish, dict) or not wish:
             raise BadFilterError(f"{where}: an object with at least one condition is needed")
         return _all([self._one(key, value, where, depth) for key, value in wish.items()])
 
-    def _one(self, key: str, value: object, where: str, depth: int) -> Condition:
+    def _one(self, key: str, value: object, where: str, depth: int) -> _Test:
         if key == "$not":
             return _negated(self.every(value, f"{where}.$not", depth + 1))
         if key in ("$and", "$or"):
@@ -73,12 +96,12 @@ class _Reader:
         path = _path(key, where)
         return _all([self._test(path, name, given) for name, given in _tests(key, value)])
 
-    def _several(self, wishes: object, where: str, depth: int) -> list[Condition]:
+    def _several(self, wishes: object, where: str, depth: int) -> list[_Test]:
         if not isinstance(wishes, list) or not wishes:
             raise BadFilterError(f"{where}: a list with at least one object is needed")
         return [self.every(wish, where, depth) for wish in wishes]
 
-    def _test(self, path: tuple[str, ...], name: str, given: Any) -> Condition:
+    def _test(self, path: tuple[str, ...], name: str, given: Any) -> _Test:
         self._tests += 1
         if self._tests > MOST_TESTS:
             raise BadFilterError(f"more than {MOST_TESTS} conditions")
@@ -103,62 +126,62 @@ def _tests(key: str, value: object) -> list[tuple[str, Any]]:
     return list(value.items())
 
 
-def _all(conditions: Sequence[Condition]) -> Condition:
+def _all(conditions: Sequence[_Test]) -> _Test:
     if len(conditions) == 1:
         return conditions[0]
-    return lambda event: all(condition(event) for condition in conditions)
+    return lambda event, read: all(condition(event, read) for condition in conditions)
 
 
-def _any(conditions: Sequence[Condition]) -> Condition:
-    return lambda event: any(condition(event) for condition in conditions)
+def _any(conditions: Sequence[_Test]) -> _Test:
+    return lambda event, read: any(condition(event, read) for condition in conditions)
 
 
-def _negated(condition: Condition) -> Condition:
-    return lambda event: not condition(event)
+def _negated(condition: _Test) -> _Test:
+    return lambda event, read: not condition(event, read)
 
 
-def _equal(negate: bool, path: tuple[str, ...], key: str, given: Any) -> Condition:
+def _equal(negate: bool, path: tuple[str, ...], key: str, given: Any) -> _Test:
     if isinstance(given, dict | list):
         raise BadFilterError(f"{key}: a text, a number, true, false or null is needed")
     return _among(negate, path, key, [given])
 
 
-def _among(negate: bool, path: tuple[str, ...], key: str, given: Any) -> Condition:
+def _among(negate: bool, path: tuple[str, ...], key: str, given: Any) -> _Test:
     if not isinstance(given, list) or not 0 < len(given) <= MOST_VALUES:
         raise BadFilterError(f"{key}: a list of one to {MOST_VALUES} values is needed")
     if any(isinstance(one, dict | list) for one in given):
         raise BadFilterError(f"{key}: texts, numbers, true, false or null are needed")
     wanted = {_kind(one) for one in given}
 
-    def found(event: Mapping[str, Any]) -> bool:
-        return negate != any(_kind(value) in wanted for value in _values(event, path))
+    def found(event: Mapping[str, Any], read: _Read) -> bool:
+        return negate != any(_kind(value) in wanted for value in _values(event, path, read))
 
     return found
 
 
 def _ordered(
     compare: Callable[[Any, Any], bool], path: tuple[str, ...], key: str, given: Any
-) -> Condition:
+) -> _Test:
     if isinstance(given, bool) or not isinstance(given, str | int | float):
         raise BadFilterError(f"{key}: a number or a text is needed")
     kind = str if isinstance(given, str) else (int, float)
 
-    def holds(event: Mapping[str, Any]) -> bool:
+    def holds(event: Mapping[str, Any], read: _Read) -> bool:
         return any(
             isinstance(value, kind) and not isinstance(value, bool) and compare(value, given)
-            for value in _values(event, path)
+            for value in _values(event, path, read)
         )
 
     return holds
 
 
-def _exists(path: tuple[str, ...], key: str, given: Any) -> Condition:
+def _exists(path: tuple[str, ...], key: str, given: Any) -> _Test:
     if not isinstance(given, bool):
         raise BadFilterError(f"{key}: true or false is needed")
-    return lambda event: given == (next(_values(event, path), _MISSING) is not _MISSING)
+    return lambda event, read: given == (next(_values(event, path, read), _MISSING) is not _MISSING)
 
 
-_TESTS: dict[str, Callable[[tuple[str, ...], str, Any], Condition]] = {
+_TESTS: dict[str, Callable[[tuple[str, ...], str, Any], _Test]] = {
     "$eq": partial(_equal, False),
     "$ne": partial(_equal, True),
     "$in": partial(_among, False),
@@ -184,14 +207,19 @@ def _kind(value: Any) -> Any:
             return None
 
 
-def _values(value: Any, path: Sequence[str]) -> Iterator[Any]:
+def _values(event: Any, path: Sequence[str], read: _Read) -> Iterator[Any]:
     """What stands at a path. Of a list, each element: one that fits will do."""
-    if isinstance(value, list):
-        if not path:
+    end = len(path)
+    waiting = [(event, 0)]
+    while waiting:
+        value, at = waiting.pop()
+        if isinstance(value, list):
+            read.count(len(value))
+            waiting += [(element, at) for element in reversed(value)]
+            if at == end:
+                yield value
+        elif at == end:
             yield value
-        for element in value:
-            yield from _values(element, path)
-    elif not path:
-        yield value
-    elif isinstance(value, Mapping) and path[0] in value:
-        yield from _values(value[path[0]], path[1:])
+        elif isinstance(value, Mapping) and path[at] in value:
+            read.count(1)
+            waiting.append((value[path[at]], at + 1))

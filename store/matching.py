@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, select
 
-from store.conditions import BadFilterError, Condition, parse
+from store.conditions import BadFilterError, Condition, TooMuchToReadError, parse
 from store.damaged import what_can_be_read
 from store.database import unreadable
 from store.events import Interest, wants
@@ -175,4 +175,13 @@ def interested(
     if all(subscription.condition is None for subscription in wanting):
         return wanting
     event = json.loads(body)
-    return [s for s in wanting if s.condition is None or s.condition(event)]
+    return [s for s in wanting if s.condition is None or _fits(s, s.condition, event)]
+
+
+def _fits(subscription: Subscription, condition: Condition, event: Mapping[str, Any]) -> bool:
+    """Whether its filter holds. An event that is too large to be read for it is not sent to it."""
+    try:
+        return condition(event)
+    except TooMuchToReadError as error:
+        logger.warning("subscription %s: %s %s", subscription.id, error, event.get("id"))
+        return False

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from store.clock import ManualClock
 from store.deliveries import Replay, replay
 from store.events import Status
 from store.store import Store
 from store.subscriptions import Edit, edit
-from store.tables import deliveries
+from store.tables import deliveries, events
 from store.writer import Operation, Tx
 from tests.making import push, rows, subscribe, tell
 
@@ -68,3 +70,18 @@ def test_one_that_cannot_be_read_wants_nothing_and_harms_nobody(
     tell(store, push())
 
     assert owed(store) == [everything.id]
+
+
+def test_an_event_with_too_many_values_is_not_sent_and_the_log_says_to_whom_not(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    dear = {"$or": [{f"data.task.usage.a.b{n}": 1} for n in range(10)]}
+    starved, everything = subscribe(store, filter=dear), subscribe(store)
+
+    tell(store, push("t1", usage={"a": [[{"b9": 1}] * 100] * 100}))
+
+    assert owed(store) == [everything.id]
+    [event] = rows(store, events)
+    assert (
+        f"subscription {starved.id}: its filter reads over 30000 values of the event {event['id']}"
+    ) in caplog.messages
