@@ -9,42 +9,26 @@ between Python versions and calls NAT64 and IPv4-compatible forms of loopback pu
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ipaddress
 import re
 import socket
-import threading
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import lru_cache, partial
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from yarl import URL
 
+from dispatch.lookup import Resolve, SystemResolver
+from dispatch.refused import NoSuchHost as NoSuchHost
+from dispatch.refused import Refused as Refused
+
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-Resolve = Callable[[str], Awaitable[Sequence[str]]]
-"""All addresses of a name, as text. Raises NoSuchHost."""
-
 LONGEST_URL = 2048
 LONGEST_NAME = 253
 _WILDCARDS = ("0.0.0.0", "::")  # noqa: S104 - compared with, not listened on
-
-
-class Refused(ValueError):
-    """A URL or an address that deliveries must not go to. reason is one word for tests and logs."""
-
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
-
-
-class NoSuchHost(Refused):
-    """The name has no address now. It may have one later, so this is worth another try."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__("dns", message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -436,71 +420,3 @@ def _ours(address: Address) -> bool:
     except OSError:
         return False
     return True
-
-
-class SystemResolver:
-    """getaddrinfo in threads of its own, one for a name however many ask.
-
-    The loop's own lookup shares a handful of threads (uvloop: four) with everything else, where
-    a few names with dead name servers would hold up every delivery. A look-up cannot be cut off:
-    it goes on when whoever asked has given up.
-    """
-
-    def __init__(
-        self, threads: int = 32, look_up: Callable[[str], list[str]] | None = None
-    ) -> None:
-        self._places = asyncio.Semaphore(threads)
-        self._look_up = look_up or _look_up
-        self._running: dict[str, asyncio.Task[list[str]]] = {}
-
-    async def __call__(self, host: str) -> list[str]:
-        running = self._running.get(host)
-        if running is None:
-            running = self._running[host] = asyncio.create_task(self._ask(host))
-            running.add_done_callback(partial(self._ended, host))
-        return await asyncio.shield(running)
-
-    async def _ask(self, host: str) -> list[str]:
-        async with self._places:
-            return await _in_a_daemon(partial(self._look_up, host))
-
-    def _ended(self, host: str, running: asyncio.Task[list[str]]) -> None:
-        del self._running[host]
-        if not running.cancelled():
-            running.exception()  # nobody may be waiting for it any more
-
-
-async def _in_a_daemon(work: Callable[[], list[str]]) -> list[str]:
-    """Do it in a thread that the end of the process does not wait for, as it does for a pool's."""
-    loop = asyncio.get_running_loop()
-    answer: asyncio.Future[list[str]] = loop.create_future()
-
-    def end(found: list[str] | None, error: Exception | None) -> None:
-        if answer.done():
-            return
-        if error is not None:
-            answer.set_exception(error)
-        else:
-            answer.set_result(found or [])
-
-    def run() -> None:
-        found, error = None, None
-        try:
-            found = work()
-        except Exception as raised:  # noqa: BLE001 - whatever it is, it is the asker's
-            error = raised
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(end, found, error)
-
-    threading.Thread(target=run, name="lookup", daemon=True).start()
-    return await answer
-
-
-def _look_up(host: str) -> list[str]:
-    try:
-        answers = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except socket.gaierror as error:
-        if error.errno == socket.EAI_AGAIN:
-            raise NoSuchHost(f"the name servers gave no answer for {host}") from None
-        raise NoSuchHost(f"no such host: {host}") from None
-    return list(dict.fromkeys(str(answer[4][0]) for answer in answers))

@@ -11,7 +11,9 @@ import pytest
 
 from deploy.rules import SubscriptionRules
 from deploy.sample import sample_event
-from dispatch.guard import Guard, NoSuchHost, Resolve
+from dispatch.guard import Guard
+from dispatch.lookup import Resolve
+from dispatch.refused import NoSuchHost
 from dispatch.sink import sinks
 from store.clock import ManualClock
 from tests.conftest import START

@@ -24,7 +24,9 @@ from hypothesis import strategies as st
 from yarl import URL
 
 import dispatch.guard
-from dispatch.guard import Guard, NoSuchHost, Place, Refused, SystemResolver, check_url, public
+from dispatch.guard import Guard, Place, check_url, public
+from dispatch.lookup import SystemResolver
+from dispatch.refused import NoSuchHost, Refused
 from tests.corpus.rows import all_rows, is_url
 
 LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
