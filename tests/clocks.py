@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from datetime import datetime
 
+from tests.patience import PATIENCE_SECONDS
+
 
 class HeldClock:
     """Stands still. After hold() the next transaction stops at its start, until go_on is set.
@@ -23,7 +25,7 @@ class HeldClock:
     def __call__(self) -> datetime:
         if not self.go_on.is_set():
             self.reached.set()
-            self.go_on.wait(10)
+            self.go_on.wait(PATIENCE_SECONDS)
         return self._now
 
 

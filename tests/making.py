@@ -19,6 +19,7 @@ from store.records import Polled, Receipt, Recorded, Registration, Report, recor
 from store.store import Store
 from store.subscriptions import NewSubscription
 from store.writer import Answer, Item, Operation, Tx
+from tests.patience import PATIENCE_SECONDS
 
 TIMEOUT = timedelta(hours=2)
 REGISTRATION = Registration(timeout=TIMEOUT)
@@ -162,16 +163,16 @@ def writer_busy(store: Store) -> Iterator[None]:
 
     def wait(_: Tx, items: Sequence[None]) -> list[None]:
         busy.set()
-        go_on.wait(10)
+        go_on.wait(PATIENCE_SECONDS)
         return list(items)
 
     waiting = store._writer.submit(Operation("wait", wait), None)
-    busy.wait(10)
+    busy.wait(PATIENCE_SECONDS)
     try:
         yield
     finally:
         go_on.set()
-    waiting.result(10)
+    waiting.result(PATIENCE_SECONDS)
 
 
 async def together(

@@ -6,6 +6,7 @@ import httpx
 from playwright.async_api import Page
 
 from tests.e2e.process import until
+from tests.patience import PATIENCE_SECONDS
 
 _SLOW_LOOK_MS = 10_000  # as in app.js
 
@@ -15,7 +16,7 @@ async def until_delivered(api: httpx.AsyncClient, delivery_id: str) -> None:
         found = (await api.get(f"/v1/deliveries/{delivery_id}")).json()
         return bool(found["status"] == "delivered")
 
-    await until(is_delivered, 30)
+    await until(is_delivered, PATIENCE_SECONDS)
 
 
 async def after_a_while(page: Page) -> None:

@@ -20,6 +20,7 @@ from dispatch.sink import sinks
 from receiver.provider import providers
 from store.events import EVENT_TYPES, Status
 from tests.e2e.process import TASKBELL
+from tests.patience import PATIENCE_SECONDS
 
 APP = build_app()
 
@@ -119,7 +120,7 @@ def on_terminal(folder: Path, *arguments: str, **environ: str) -> str:
             written += os.read(control, 65536)
         except OSError:  # the other end is closed
             break
-    process.wait(30)
+    process.wait(PATIENCE_SECONDS)
     os.close(control)
     return written.decode()
 

@@ -28,6 +28,7 @@ from tests.app import ADMIN_KEY, SECRET_KEYS, Taskbell, bearer, minimax
 from tests.dispatch.hook import Hook
 from tests.e2e.process import until
 from tests.making import push, tell
+from tests.patience import PATIENCE_SECONDS
 
 ENDPOINT = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318"}
 
@@ -73,7 +74,7 @@ async def finished(spans: InMemorySpanExporter, count: int) -> list[ReadableSpan
     async def come() -> bool:
         return len(spans.get_finished_spans()) >= count
 
-    await until(come, 5, every=0.01)
+    await until(come, PATIENCE_SECONDS, every=0.01)
     return list(spans.get_finished_spans())
 
 

@@ -28,6 +28,7 @@ from dispatch.guard import Guard, Place, check_url, public
 from dispatch.lookup import SystemResolver
 from dispatch.refused import NoSuchHost, Refused
 from tests.corpus.rows import all_rows, is_url
+from tests.patience import PATIENCE_SECONDS
 
 LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
 PUBLIC = "93.184.216.34"
@@ -500,7 +501,7 @@ async def test_a_dead_name_server_holds_one_thread_however_many_give_up() -> Non
 
     def look_up(host: str) -> list[str]:
         asked.append(host)
-        answer.wait(10)
+        answer.wait(PATIENCE_SECONDS)
         return ["93.184.216.34"]
 
     resolver = SystemResolver(2, look_up)

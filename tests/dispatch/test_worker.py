@@ -673,7 +673,9 @@ class TestStopping:
             scene.happen()
             held.hold()
             run = asyncio.create_task(scene.worker.run())
-            await asyncio.to_thread(held.reached.wait, 10)  # the claim's transaction has begun
+            await asyncio.to_thread(
+                held.reached.wait, PATIENCE_SECONDS
+            )  # the claim's transaction has begun
 
             run.cancel()
             await asyncio.wait([run])

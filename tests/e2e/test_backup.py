@@ -16,6 +16,7 @@ from deploy.demo.server import LocalServer
 from deploy.demo.subscriber import Subscriber
 from deploy.settings import load
 from tests.e2e.process import Process, until
+from tests.patience import PATIENCE_SECONDS
 
 KEY, SECRET = "an-admin-key-of-these-tests-0123456789", "a-secret-key-of-these-tests-0123456789"
 AGAIN_SOON = ",".join(["1"] * 20)
@@ -106,7 +107,7 @@ async def test_what_was_acknowledged_before_a_backup_is_there_and_goes_out_after
         await asyncio.to_thread(read_backup, load(settings(empty_place)), file)
         async with server(tmp_path, empty_place) as new:
             tasks = {task["provider_task_id"] for task in await listed(new.api, "/v1/tasks")}
-            await until(lambda: _nothing_waits(new.api), 20)
+            await until(lambda: _nothing_waits(new.api), PATIENCE_SECONDS)
             events = await listed(new.api, "/v1/deliveries")
 
     assert set(before) <= tasks

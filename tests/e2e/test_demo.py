@@ -90,7 +90,7 @@ async def test_who_stays_sees_tasks_and_repeats_what_failed(tmp_path: Path) -> N
             async def shown() -> bool:
                 return (await person.see("/")).count('<tr id="task_') > 3
 
-            await until(shown, 20)
+            await until(shown, PATIENCE_SECONDS)
             client.headers["authorization"] = f"Bearer {key[1]}"
 
             async def dead() -> list[str]:
@@ -100,7 +100,7 @@ async def test_who_stays_sees_tasks_and_repeats_what_failed(tmp_path: Path) -> N
             async def any_dead() -> bool:
                 return bool(await dead())
 
-            await until(any_dead, 60)
+            await until(any_dead, PATIENCE_SECONDS)
             (first, *_) = await dead()
             detail = (await client.get(f"/v1/deliveries/{first}")).json()
             await client.post(f"/v1/deliveries/{first}/retry")
@@ -109,9 +109,9 @@ async def test_who_stays_sees_tasks_and_repeats_what_failed(tmp_path: Path) -> N
                 again = await client.get(f"/v1/deliveries/{first}")
                 return bool(again.json()["status"] == "delivered")
 
-            await until(delivered, 20)
+            await until(delivered, PATIENCE_SECONDS)
         process.send_signal(signal.SIGINT)
-        code = await asyncio.to_thread(process.wait, 20)
+        code = await asyncio.to_thread(process.wait, PATIENCE_SECONDS)
 
     assert "the CRM has not been told yet" in str(detail["attempts"])
     assert code == 0

@@ -14,6 +14,7 @@ from deploy.demo.server import LocalServer
 from deploy.demo.subscriber import Subscriber
 from dispatch.signing import new_secret
 from tests.e2e.process import TASKBELL, Process, processes, until
+from tests.patience import PATIENCE_SECONDS
 from tests.ports import free_port
 
 PART = 40
@@ -31,16 +32,16 @@ async def test_nothing_is_missed_whichever_side_is_restarted(
         push = partial(_push, client, await _callback_url(server))
         async with _listening(server, port, program.secret, tmp_path) as said:
             async with LocalServer(program.app, port=port):
-                await until(partial(_has, said, "go to"), 20)
+                await until(partial(_has, said, "go to"), PATIENCE_SECONDS)
                 await push(0)
                 server.kill()
                 await server.start()
                 await push(1)
-                await until(partial(arrived, 2 * PART), 20)
+                await until(partial(arrived, 2 * PART), PATIENCE_SECONDS)
             await push(2)  # the program is away
-            await until(partial(_has, said, "nobody is at"), 20)
+            await until(partial(_has, said, "nobody is at"), PATIENCE_SECONDS)
             async with LocalServer(program.app, port=port):
-                await until(partial(arrived, 3 * PART), 20)
+                await until(partial(arrived, 3 * PART), PATIENCE_SECONDS)
         log = (await server.api.get("/v1/events", params={"limit": "200"})).json()["data"]
 
     assert [event.id for event in program.events] == [event["id"] for event in log]
@@ -75,7 +76,7 @@ async def _listening(server: Process, port: int, secret: str, folder: Path) -> A
         try:
             yield said
             process.terminate()
-            assert await asyncio.wait_for(process.wait(), 10) == 0
+            assert await asyncio.wait_for(process.wait(), PATIENCE_SECONDS) == 0
         finally:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()

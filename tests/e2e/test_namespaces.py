@@ -74,7 +74,7 @@ async def test_a_host_that_was_cut_off_delivers_everything_when_it_is_back(
             url = await subscribe(api, subscriber, hook)
             acknowledged: list[str] = []
             pushing = asyncio.create_task(push_on(url, acknowledged))
-            await until(partial(grown, acknowledged, 50), 10)
+            await until(partial(grown, acknowledged, 50), PATIENCE_SECONDS)
 
             sender.unplug()
             before = len(acknowledged)
@@ -113,7 +113,7 @@ async def test_a_database_out_of_reach_is_noticed_and_found_again(
             database.unplug()
             refused = await provider.post(url, json=body)  # no answer but silence, for 10 seconds
             database.plug_in()
-            await until(partial(accepted, provider, url, body), 10)
+            await until(partial(accepted, provider, url, body), PATIENCE_SECONDS)
             async with asyncio.timeout(PATIENCE_SECONDS):
                 await subscriber.wait_for(1)
 
@@ -153,7 +153,7 @@ async def taskbell(
             trust_env=False,
             verify=False,
         ) as api:
-            await until(partial(ready, api), 20)
+            await until(partial(ready, api), PATIENCE_SECONDS)
             yield api
         process.send_signal(signal.SIGTERM)
         async with asyncio.timeout(PATIENCE_SECONDS):
@@ -177,7 +177,7 @@ async def push_on(url: str, acknowledged: list[str]) -> None:
     ) as provider:
         for number in itertools.count():
             body = {"task_id": f"t{number}", "status": "Success", "file_id": f"f{number}"}
-            await until(partial(accepted, provider, url, body), 30)
+            await until(partial(accepted, provider, url, body), PATIENCE_SECONDS)
             acknowledged.append(f"t{number}")
             await asyncio.sleep(0.02)
 

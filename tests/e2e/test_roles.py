@@ -57,8 +57,8 @@ async def test_processes_with_one_role_each_do_the_whole_job_together(
             for job in JOBS * 4:
                 await scene.submit(job)
 
-            await until(lambda: all_ended(scene), 30)
-            await until(lambda: all_sent(scene), 10)
+            await until(lambda: all_ended(scene), PATIENCE_SECONDS)
+            await until(lambda: all_sent(scene), PATIENCE_SECONDS)
             tasks = await scene.all("/v1/tasks")
             pages = [(await process.api.get("/v1/tasks")).status_code for process in running]
             codes = [await process.stop() for process in running]

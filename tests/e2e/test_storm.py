@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator
+from datetime import timedelta
 
 import pytest
 
@@ -16,6 +17,8 @@ from deploy.demo.server import LocalServer
 from deploy.demo.simulator import Simulator
 from deploy.demo.stage import PROVIDER_KEY, Job, Stage
 from deploy.demo.subscriber import Subscriber
+from receiver import poller
+from store import records
 from store.clock import system_clock
 from tests.e2e.checks import (
     all_ended,
@@ -53,7 +56,14 @@ async def playing(
     subscriber: Subscriber | None = None,
 ) -> AsyncIterator[Stage]:
     clock = QuickClock(system_clock(), factor)
-    simulator = Simulator(PROVIDER_KEY, durations=durations, seed=1, faults=faults, clock=clock)
+    simulator = Simulator(
+        PROVIDER_KEY,
+        durations=durations,
+        seed=1,
+        faults=faults,
+        clock=clock,
+        challenge_deadline_seconds=PATIENCE_SECONDS,
+    )
     subscriber = subscriber or Subscriber("")
     subscriber.clock = clock
     async with stage.set_up(
@@ -136,7 +146,12 @@ async def test_forged_pushes_become_no_events(database_url: str) -> None:
         pytest.param(Faults(rate_limited=1.0, retry_after_seconds=10), id="429"),
     ],
 )
-async def test_an_outage_of_the_providers_passes(sqlite_url: str, faults: Faults) -> None:
+async def test_an_outage_of_the_providers_passes(
+    sqlite_url: str, faults: Faults, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # two minutes of the quick clock are six seconds, which a busy machine may need to recover
+    for module in (poller, records):
+        monkeypatch.setattr(module, "HELD_FOR", timedelta(days=1))
     async with playing(sqlite_url, faults) as scene:
         await submit(scene, JOBS, len(JOBS))
         await scene.simulator.settle()

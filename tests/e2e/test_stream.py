@@ -81,9 +81,9 @@ async def test_a_stream_has_no_gap_and_no_repeat_whoever_is_killed(
                 pusher.cancel()
             await asyncio.gather(*pushing, return_exceptions=True)
         every = await _events(server)
-        await until(lambda: _reached(reader, every[-1]["cursor"]), 10, every=0.01)
+        await until(lambda: _reached(reader, every[-1]["cursor"]), PATIENCE_SECONDS, every=0.01)
         stopping = asyncio.create_task(server.stop())
-        exit_code = await asyncio.wait_for(stopping, 5)  # though a stream is open
+        exit_code = await asyncio.wait_for(stopping, 9)  # of the 10 that what is open may have
         reading.cancel()
         with pytest.raises(asyncio.CancelledError):
             await reading
@@ -98,7 +98,7 @@ async def _push(client: httpx.AsyncClient, url: str, numbers: Iterator[int]) -> 
     for number in numbers:
         for word in ("Processing", "Success"):
             body = {"task_id": f"t{number}", "status": word}
-            await until(partial(_accepted, client, url, body), 30, every=0.05)
+            await until(partial(_accepted, client, url, body), PATIENCE_SECONDS, every=0.05)
             await asyncio.sleep(0.01)
 
 
@@ -115,7 +115,7 @@ async def _grown(reader: Reader, *, by: int) -> None:
     async def reached() -> bool:
         return len(reader.cursors) >= goal
 
-    await until(reached, 30, every=0.01)
+    await until(reached, PATIENCE_SECONDS, every=0.01)
 
 
 async def _reached(reader: Reader, cursor: int) -> bool:

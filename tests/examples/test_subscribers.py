@@ -25,6 +25,7 @@ from tests.app import SECRET_KEYS, Taskbell, good, minimax, running
 from tests.dispatch.chat_events import about
 from tests.e2e.process import until
 from tests.examples.node import NODE, ROOT, express
+from tests.patience import PATIENCE_SECONDS
 from tests.ports import free_port
 
 SECRET = new_secret()
@@ -93,7 +94,7 @@ def subscriber(
         process = subprocess.Popen(words, cwd=where, env=environment, stdout=out, stderr=out)
     yield Subscriber(f"http://127.0.0.1:{port}/taskbell", inbox, log)
     process.terminate()
-    process.wait(10)
+    process.wait(PATIENCE_SECONDS)
 
 
 @pytest.fixture
@@ -104,7 +105,7 @@ async def ready(subscriber: Subscriber) -> Subscriber:
         except httpx.TransportError:
             return False
 
-    await until(answers, 10, every=0.02)
+    await until(answers, PATIENCE_SECONDS, every=0.02)
     return subscriber
 
 
@@ -116,7 +117,7 @@ async def taskbell(sqlite_url: str) -> AsyncIterator[Taskbell]:
 
 
 async def test_what_an_earlier_run_left_is_done_at_the_start(ready: Subscriber) -> None:
-    await until(ready.finished, 5, every=0.02)
+    await until(ready.finished, PATIENCE_SECONDS, every=0.02)
 
     assert ready.kept()["evt_before"] == 1
 
@@ -132,11 +133,11 @@ async def test_a_delivery_and_its_repetition_are_taken_and_done_once(
         return len(await taskbell.data("/v1/deliveries?status=delivered")) == count
 
     await taskbell.push(minimax(status="Success", file_id="1"))
-    await until(partial(delivered, 1), 5, every=0.02)
+    await until(partial(delivered, 1), PATIENCE_SECONDS, every=0.02)
     [event] = [each for each in await taskbell.events() if each["type"] == "task.succeeded"]
     good(await taskbell.api.post(f"/v1/events/{event['id']}/replay", json={}), 202)
-    await until(partial(delivered, 2), 5, every=0.02)
-    await until(ready.finished, 5, every=0.02)
+    await until(partial(delivered, 2), PATIENCE_SECONDS, every=0.02)
+    await until(ready.finished, PATIENCE_SECONDS, every=0.02)
 
     assert ready.kept()[event["id"]] == 1
     assert ready.log.read_text().count(event["data"]["task"]["id"]) == 1

@@ -27,7 +27,7 @@ from tests.faults.wire import API_KEY, status_of
 from tests.ports import free_port
 
 _QUICK = {"TASKBELL_ATTEMPT_TIMEOUT_SECONDS": "1", "TASKBELL_RETRY_SCHEDULE": "1"}
-_START_SECONDS = 20
+_START_SECONDS = 60
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from receiver.manual import Manual, Operation, Shape, manual_of
 from receiver.manual_page import PROBLEMS, manual_page
 from store.clock import ManualClock
 from tests.app import ADMIN_KEY, Taskbell, good, minimax, running
+from tests.patience import PATIENCE_SECONDS
 
 
 @pytest.fixture(scope="module")
@@ -205,5 +206,5 @@ async def curl(command: str, url: str, thing_id: str) -> int:
         },
         stdout=asyncio.subprocess.PIPE,
     )
-    output, _ = await asyncio.wait_for(process.communicate(), 10)
+    output, _ = await asyncio.wait_for(process.communicate(), PATIENCE_SECONDS)
     return int(json.loads(output))

@@ -1105,7 +1105,7 @@ class TestStopping:
             task = scene.track("t1", says="succeeded")
             held.hold()
             run = asyncio.create_task(scene.poller.rounds.run())
-            await asyncio.to_thread(held.reached.wait, 10)  # a look has begun
+            await asyncio.to_thread(held.reached.wait, PATIENCE_SECONDS)  # a look has begun
 
             run.cancel()
             await asyncio.wait([run])

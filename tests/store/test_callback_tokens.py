@@ -27,6 +27,7 @@ from store.retention import Prune, prune
 from store.store import Store
 from store.tables import callback_tokens, events, receipts, tasks
 from tests.making import push, rows, tell, together
+from tests.patience import PATIENCE_SECONDS
 
 ONE, OTHER = make_token_id(None, 1), make_token_id(None, 2)
 
@@ -219,7 +220,7 @@ class TestTokensForOneTask:
             using = threading.Thread(target=use)
             using.start()
             other.commit()
-        using.join(10)
+        using.join(PATIENCE_SECONDS)
 
         assert len(failed) == 1
         assert rows(store, tasks) == []

@@ -99,7 +99,7 @@ class TestGroupCommit:
                 for name, order in (("last", 9), ("first", 0), ("middle", 2), ("first", 0))
             ]
         for write in writes:
-            write.result(10)
+            write.result(PATIENCE_SECONDS)
 
         assert done == ["first", "first", "middle", "last"]
 
@@ -163,7 +163,7 @@ class TestAnswers:
             bad = store._writer.submit(doing(stumble, "stumble"), "c3")
 
         assert isinstance(bad.exception(10), ZeroDivisionError)
-        assert [write.result(10) for write in good] == ["c1", "c2"]
+        assert [write.result(PATIENCE_SECONDS) for write in good] == ["c1", "c2"]
         assert count(store) == 2
 
     async def test_a_caller_who_gave_up_stops_nobody_else(self, store: Store) -> None:
@@ -175,7 +175,7 @@ class TestAnswers:
             await asyncio.wait([given_up])
 
         assert await asyncio.wait_for(kept, PATIENCE_SECONDS) == "kept"
-        assert await asyncio.wait_for(store.write(insert, "later"), 5) == "later"
+        assert await asyncio.wait_for(store.write(insert, "later"), PATIENCE_SECONDS) == "later"
         assert count(store) == 2
 
     async def test_a_listener_that_fails_stops_nobody(
@@ -192,7 +192,7 @@ class TestAnswers:
 
         await store.write(wake, "topic")
 
-        assert await asyncio.wait_for(store.write(insert, "after"), 5) == "after"
+        assert await asyncio.wait_for(store.write(insert, "after"), PATIENCE_SECONDS) == "after"
         assert heard == ["second"]
         assert "Event loop is closed" in caplog.text
 
@@ -233,7 +233,7 @@ class TestClosing:
             def write_until_closed(store: Store = store, item: Any = nothing) -> None:
                 while True:
                     try:
-                        store._writer.submit(item, "").result(5)
+                        store._writer.submit(item, "").result(PATIENCE_SECONDS)
                     except StoreUnavailableError:
                         return
 
@@ -241,7 +241,7 @@ class TestClosing:
                 writing = [threads.submit(write_until_closed) for _ in range(4)]
                 store.close()
                 for thread in writing:
-                    thread.result(10)
+                    thread.result(PATIENCE_SECONDS)
 
     def test_closing_twice_is_harmless(self, store: Store) -> None:
         store.close()
@@ -363,7 +363,7 @@ class TestTheDatabaseIsAway:
             with pytest.raises(StoreUnavailableError, match="waiting"):
                 store._writer.submit(nothing, "")
 
-        assert writes[-1].result(10) is None
+        assert writes[-1].result(PATIENCE_SECONDS) is None
 
 
 def disconnect_all(postgresql: PostgreSQL, database: str) -> None:
@@ -398,16 +398,16 @@ class TestTwoProcesses:
             answers = record.run(tx, [registered(item)])
             assert isinstance(tx.connection, Connection)  # asking for it sends what was written
             theirs_written.set()
-            go_on.wait(10)
+            go_on.wait(PATIENCE_SECONDS)
             return answers[0]
 
         with ThreadPoolExecutor(2) as threads:
             theirs = threads.submit(one.write_now, doing(register_slowly), "t1")
-            theirs_written.wait(10)
+            theirs_written.wait(PATIENCE_SECONDS)
             ours = threads.submit(tell, other, push("t1", Status.PROCESSING))
             wait_for_a_lock(one)
             go_on.set()
-            registration, pushed = theirs.result(10), ours.result(10)
+            registration, pushed = theirs.result(PATIENCE_SECONDS), ours.result(PATIENCE_SECONDS)
 
         assert pushed.task is not None
         assert pushed.task.id == registration.task.id
@@ -455,7 +455,10 @@ class TestTwoProcesses:
             one = threads.submit(pair[0].write_now, doing(lock_both), "t1 t2")
             other = threads.submit(pair[1].write_now, doing(lock_both), "t2 t1")
 
-            assert (one.result(10), other.result(10)) == ("t1 t2", "t2 t1")
+            assert (one.result(PATIENCE_SECONDS), other.result(PATIENCE_SECONDS)) == (
+                "t1 t2",
+                "t2 t1",
+            )
 
     def test_what_goes_on_conflicting_is_not_tried_for_ever(self, store: Store) -> None:
         tries: list[str] = []
@@ -488,14 +491,14 @@ def test_a_reader_sees_nothing_of_a_write_before_its_commit(store: Store) -> Non
     def wait(tx: Tx, item: str) -> None:
         insert_counter(tx, item)
         written.set()
-        go_on.wait(10)
+        go_on.wait(PATIENCE_SECONDS)
 
     writing = store._writer.submit(doing(wait), "c1")
-    written.wait(10)
+    written.wait(PATIENCE_SECONDS)
 
     assert count(store) == 0
     go_on.set()
-    writing.result(10)
+    writing.result(PATIENCE_SECONDS)
     assert count(store) == 1
 
 
