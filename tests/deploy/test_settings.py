@@ -252,6 +252,20 @@ def test_an_unknown_setting_is_refused_by_name(name: str) -> None:
     assert "hush" not in line
 
 
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("TASKBELL_PROT", "did you mean TASKBELL_PORT?"),
+        ("TASKBELL_port", "did you mean TASKBELL_PORT?"),
+        ("TASKBELL_SECRET", "did you mean TASKBELL_"),
+        ("TASKBELL_MINIMAX_APIKEY", "did you mean TASKBELL_MINIMAX_API_KEY?"),
+        ("TASKBELL_DATABASE", "did you mean TASKBELL_DATABASE_URL?"),
+    ],
+)
+def test_an_unknown_setting_is_told_the_nearest_one(name: str, near: str) -> None:
+    assert near in refused({name: "hush"})
+
+
 def test_other_peoples_variables_are_left_alone() -> None:
     assert load({"TASKBELLS": "x", "PORT": "soon", "HOME": "/", "API_KEY": "x"}) == load({})
 

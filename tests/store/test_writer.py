@@ -24,7 +24,7 @@ from store.records import record
 from store.store import Store
 from store.tables import counters, tasks
 from store.writer import Operation, Tx
-from tests.databases import PostgreSQL
+from tests.databases import PostgreSQL, on_sqlite
 from tests.making import ping, push, registered, rows, subscribe, tell, together, told, writer_busy
 from tests.patience import PATIENCE_SECONDS
 
@@ -355,6 +355,7 @@ class TestTheDatabaseIsAway:
             await store.read(ping)
         store.close()
 
+    @on_sqlite  # PostgreSQL ends a transaction that stands still for four seconds
     def test_too_much_waiting_is_refused_at_once(self, store: Store) -> None:
         nothing = doing(lambda *_: None, "nothing")
 
