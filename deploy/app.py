@@ -16,6 +16,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Match, Route
 
 from deploy import __version__
+from deploy.admission import Admission
 from deploy.headers import SECURITY_HEADERS, SecurityHeaders
 from deploy.hosts import KnownHosts
 from deploy.pages import make_frame, page_routes
@@ -86,6 +87,7 @@ def make_app(service: Service) -> Starlette:
         middleware=[
             Middleware(SecurityHeaders),
             Middleware(KnownHosts, own=_own_names(service.settings)),
+            Middleware(Admission, rooms=service.rooms),
         ],
         exception_handlers={
             Problem: _on_problem,
@@ -115,6 +117,7 @@ def all_endpoints(service: Service, revoked: RevokedTokens | None = None) -> lis
         service.vault,
         SubscriptionRules(service.guard, partial(sample_event, service.clock)),
         partial(_try_out, service),
+        service.rooms.strangers,
     )
     callback_urls = CallbackUrlApi(
         store=store,
@@ -126,7 +129,9 @@ def all_endpoints(service: Service, revoked: RevokedTokens | None = None) -> lis
     )
     return [
         *callback_urls.endpoints(),
-        *TaskApi(store, adapters, partial(timeout_of, settings)).endpoints(),
+        *TaskApi(
+            store, adapters, partial(timeout_of, settings), service.rooms.strangers
+        ).endpoints(),
         *WaitApi(store, service.feed).endpoints(),
         *StreamApi(service.feed).endpoints(),  # before the events: routes are tried one by one
         *EventApi(store).endpoints(),
@@ -157,6 +162,7 @@ def _callback_door(service: Service, revoked: RevokedTokens) -> CallbackDoor:
         words=service.words,
         timeout=partial(timeout_of, settings),
         clock=service.clock,
+        room=service.rooms.pushes,
         watch=service.lately,
     )
 

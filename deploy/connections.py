@@ -1,63 +1,54 @@
-"""Clients' connections: how long each may keep us waiting, and how many there may be.
+"""Clients' connections: how each is read, and how long it may keep us waiting.
 
 uvicorn waits for ever for the rest of a request and for an answer to be taken, sets no bound to a
-request's head, and takes every connection until the descriptors are used up.
+request's head, reads whatever is sent ahead, and takes the body beside an `Upgrade` for a request.
 """
 
 from __future__ import annotations
 
+import array
 import asyncio
-import logging
+import fcntl
 import math
+import termios
 from collections.abc import Iterable
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
 import httptools
 from uvicorn._types import ASGI3Application
 from uvicorn.config import Config
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from deploy.crowd import Crowd, Wait, Waiting
 from deploy.headers import RAW_SECURITY_HEADERS
+from deploy.heads import BadTarget, end_of_heads, head_without_upgrade, read_target
+from receiver.places import SHORT_OF_PLACES, short_of_places
 from receiver.problems import Problem, problem_response
 
-logger = logging.getLogger("taskbell.connections")
-
 _CLOSE = (b"connection", b"close")
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a client may take of us. What took too long is ended up to look_seconds later."""
-
-    receive_seconds: float = 9.0
-    """From a request's first byte to its last; also from the accept to the first byte."""
-    idle_seconds: float = 5.0
-    """Between two requests."""
-    take_seconds: float = 9.0
-    """For answers to be taken, once 64 KiB wait here."""
-    shutdown_seconds: float = 2.0
-    """For the rest of a request, and for answers to be taken, once the process was asked to end."""
-    linger_seconds: float = 1.0
-    """For a refused client to take the answer, while the rest of what it sends is thrown away."""
-    look_seconds: float = 0.5
-    connections: int = 1024
-    unread_bytes: int = 64 * 1024 * 1024
-    """Of answers that wait to be taken, of everybody together."""
-    head_bytes: int = 64 * 1024
-    head_lines: int = 100
-    queued: int = 16
-    """Requests sent ahead, before the answer to the first; each is an object of ours."""
 
 
 class _Refused(Exception):
     """In a callback of the parser: this request ends here."""
 
 
+class _Flow(FlowControl):
+    """Reads nothing while requests are held back, whatever the app that is answering wants."""
+
+    held = False
+
+    def resume_reading(self) -> None:
+        if not self.held:
+            super().resume_reading()
+
+
 class Connection(HttpToolsProtocol):
     """One client. Its crowd looks at it now and then."""
+
+    flow: _Flow
 
     def __init__(
         self,
@@ -78,15 +69,21 @@ class Connection(HttpToolsProtocol):
         self._running: RequestResponseCycle | None = None  # the request that the app has
         self._receiving = False  # a request began and is not all here
         self._in_head = False
+        self._heads = 0  # in the part that is parsed now, also of a request that began before
         self._head_bytes = 0  # of this request, all that was not its body
         self._offered = False  # another protocol, with the head that was just read
+        self._held, self._held_at = b"", 0  # requests sent ahead that are not parsed yet
+        self._refusal_due: Problem | None = None  # after the answers to earlier requests
         self._refused_at: float | None = None
         self._served = False
+        self._busy = False
+        self._ending = False
 
     # What happens to it
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.flow = _Flow(transport)
         self._since = self.loop.time()
         self._crowd.joined(self)
 
@@ -96,27 +93,56 @@ class Connection(HttpToolsProtocol):
         self._crowd.left(self)
 
     def data_received(self, data: bytes) -> None:
-        if self._refused_at is not None:
+        if self._refused_at is not None or self._refusal_due:
             return
-        self._head_bytes += len(data)
+        if self._held:  # what was on its way when reading was paused
+            self._held += data
+            return
+        self._read(data, 0)
+
+    def _read(self, data: bytes, start: int) -> None:
+        """Parse the data from `start` on, and hold back requests that are too far ahead."""
+        while start < len(data) and not self.transport.is_closing():
+            room = self._limits.queued - len(self.pipeline)
+            if room <= 0:
+                self._held, self._held_at = data, start
+                self.flow.pause_reading()
+                self.flow.held = True
+                return
+            end = end_of_heads(data, start, room)
+            if not self._parse(memoryview(data)[start:end]):
+                return
+            start = end
+
+    def _read_on(self) -> None:
+        """Go on with the requests that were held back."""
+        data, start = self._held, self._held_at
+        self._held, self._held_at, self.flow.held = b"", 0, False
+        self.flow.resume_reading()
+        self._read(data, start)
+
+    def _parse(self, part: memoryview) -> bool:
+        """Feed the parser; refuse what is no request. Whether to go on."""
+        self._heads = int(self._receiving)
+        self._head_bytes += len(part)
         try:
-            self._parse(data)
+            self._feed(part)
         except httptools.HttpParserError:
             self._refuse(self._refusal)
-            return
+            return False
         if not self._receiving:
             self._head_bytes = 0
         elif self._head_bytes > self._limits.head_bytes and not self.transport.is_closing():
             self._refuse(_head_too_large())  # or what surrounds its chunks, or its trailers
+            return False
+        return True
 
-    def _parse(self, data: bytes) -> None:
-        """Feed the parser. Raises HttpParserError for what is no request, and what is refused."""
-        rest = memoryview(data)
-        while rest:
+    def _feed(self, part: memoryview) -> None:
+        while part:
             try:
-                self.parser.feed_data(rest)
+                self.parser.feed_data(part)
             except httptools.HttpParserUpgrade as stopped:
-                rest = rest[stopped.args[0] :]
+                part = part[stopped.args[0] :]
                 self._ignore_offer()
             else:
                 return
@@ -137,6 +163,9 @@ class Connection(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self._heads += 1
+        if self._heads > 1:
+            self._head_bytes = 0  # all that was counted was of the request before
         self._receiving = self._in_head = True
         self._since = self.loop.time()
 
@@ -148,7 +177,10 @@ class Connection(HttpToolsProtocol):
         if self.parser.should_upgrade():
             self._offered = True
             return
+        self._read_target()
         super().on_headers_complete()
+        if self._ending:
+            self.cycle.keep_alive = False
         self._in_head = False
         self.headers = []  # trailers are none, and come to where headers came
 
@@ -161,15 +193,21 @@ class Connection(HttpToolsProtocol):
             return  # its head was all that was read
         self._receiving = False
         super().on_message_complete()
+        self._count_if_busy()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        if self._crowd.is_short_of_places:
+            cycle.scope["state"][SHORT_OF_PLACES] = True
+            cycle.keep_alive = cycle.keep_alive and bool(self.pipeline)
         self._running = cycle
         super()._start_asgi_task(cycle, app)
+        self._count_if_busy()
 
     def on_response_complete(self) -> None:
         # uvicorn's own sets a timer for every request, which costs as much as all else here
         self.server_state.total_requests += 1
         self._served = True
+        self._count_if_busy()
         if self.transport.is_closing():
             return
         if not self._receiving:
@@ -177,54 +215,87 @@ class Connection(HttpToolsProtocol):
         self.flow.resume_reading()
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
+        elif self._refusal_due:
+            self._answer_with(self._refusal_due)
+        if self._held and not self.pipeline:
+            self._read_on()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._stuck_since = self.loop.time()
+        self._count_if_busy()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._stuck_since = None
+        self._count_if_busy()
 
     def shutdown(self) -> None:
-        super().shutdown()
+        """Answer what is under way, or one more request, and say that it was the last."""
+        if self._ending:
+            return
+        self._ending = True
         self._leave_by = self.loop.time() + self._limits.shutdown_seconds
+        if self.cycle is not None:
+            self.cycle.keep_alive = False
 
     # What its crowd asks and tells
 
     @property
-    def waiting_since(self) -> float | None:
-        """When we began to wait for this client, or None when it waits for us."""
+    def waiting(self) -> Waiting | None:
+        if self._stuck_since is not None:
+            return Waiting(Wait.TO_TAKE_ANSWER, self._stuck_since)
+        if self.transport.is_closing():
+            return None
+        if self._refused_at is not None:
+            return Waiting(Wait.REQUEST, self._refused_at)
         if self.flow.read_paused or (self._answering and not self._receiving_body):
             return None
-        return self._since
+        wait = Wait.REST_OF_REQUEST if self._receiving else Wait.REQUEST
+        return Waiting(wait, self._since)
 
     def look(self, now: float) -> None:
-        """End what took too long."""
-        if self.transport.is_closing() or self.flow.write_paused:
-            self._look_at_stuck(now)
+        if self.transport.is_closing() and self._stuck_since is None:
+            self._stuck_since = now  # it stays until its client has taken what it was sent
+        waiting = self.waiting
+        if waiting is None or now < min(waiting.since + self._patience(waiting), self._leave_by):
             return
-        if self._refused_at is not None:
-            if now >= min(self._refused_at + self._limits.linger_seconds, self._leave_by):
-                self.transport.close()
-            return
-        self._stuck_since = None
-        since = self.waiting_since
-        if since is None or now < min(since + self._patience, self._leave_by):
-            return
-        if self._receiving:
+        if waiting.wait is Wait.TO_TAKE_ANSWER:
+            self.transport.abort()
+        elif waiting.wait is Wait.REST_OF_REQUEST:
             self._refuse(Problem(408, "the request did not come in time"))
         else:
             self.transport.close()
 
-    def _look_at_stuck(self, now: float) -> None:
-        """A closed transport, too, stays until its client has taken what it was sent."""
-        if self._stuck_since is None:
-            self._stuck_since = now
-        elif now >= min(self._stuck_since + self._limits.take_seconds, self._leave_by):
+    def _patience(self, waiting: Waiting) -> float:
+        if waiting.wait is Wait.TO_TAKE_ANSWER:
+            return self._limits.take_seconds
+        if self._refused_at is not None:
+            return self._limits.linger_seconds
+        idle = self._served and waiting.wait is Wait.REQUEST
+        return self._limits.idle_seconds if idle else self._limits.receive_seconds
+
+    def make_room(self) -> None:
+        if self._stuck_since is not None:
             self.transport.abort()
+            return
+        if self._receiving and self._may_answer:
+            self.transport.write(_raw(short_of_places(), self.server_state.default_headers))
+        self.transport.close()
+
+    def cut_off(self) -> None:
+        self.transport.abort()
+
+    @property
+    def has_unread(self) -> bool:
+        size = array.array("i", [0])
+        fcntl.ioctl(self.transport.get_extra_info("socket").fileno(), termios.FIONREAD, size)
+        return size[0] > 0
 
     @property
     def unread_bytes(self) -> int:
         """How much of our answers waits here to be taken."""
         return self.transport.get_write_buffer_size()
-
-    @property
-    def _patience(self) -> float:
-        idle = self._served and not self._receiving
-        return self._limits.idle_seconds if idle else self._limits.receive_seconds
 
     @property
     def _answering(self) -> bool:
@@ -234,6 +305,12 @@ class Connection(HttpToolsProtocol):
     def _receiving_body(self) -> bool:
         """Of the request that is being answered, not of one that waits for its turn."""
         return self._receiving and not self._in_head and not self.pipeline
+
+    def _count_if_busy(self) -> None:
+        waits = self._answering and not self._receiving_body and self._stuck_since is None
+        busy = waits and self._running is not None and not self._running.disconnected
+        self._crowd.busy += busy - self._busy
+        self._busy = busy
 
     # Refusing
 
@@ -253,9 +330,17 @@ class Connection(HttpToolsProtocol):
             return Problem(400, "this is no proxy: it opens no connection to another host")
         if len(headers) > self._limits.head_lines or self._head_is_too_large():
             return _head_too_large()
-        if len(self.pipeline) >= self._limits.queued:
-            return Problem(400, "too many requests came ahead of their answers")
         return None
+
+    def _read_target(self) -> None:
+        """Have a host that the target names be judged like the one that Host names."""
+        try:
+            self.url, host = read_target(self.parser.get_method(), self.url)
+        except BadTarget as error:
+            self._refusal = Problem(400, str(error))
+            raise _Refused from None
+        if host is not None:  # in front: it is the one that counts (RFC 9112, 3.2.2)
+            self.headers.insert(0, (b"host", host))
 
     def _head_is_too_large(self) -> bool:
         if self._head_bytes <= self._limits.head_bytes:
@@ -264,13 +349,21 @@ class Connection(HttpToolsProtocol):
         return len(self.url) + lines > self._limits.head_bytes
 
     def _refuse(self, problem: Problem) -> None:
-        """Answer, unless another answer is under way or went out; close."""
-        if not self._may_answer:
+        """Answer and close, once earlier requests are answered; close if this one's answer began."""
+        if self._may_answer:
+            self._answer_with(problem)
+        elif self._receiving_body:
             self.transport.close()
-            return
+        else:
+            if self._receiving and not self._in_head:
+                self.pipeline.popleft()  # its body is not whole
+            self._refusal_due, self._receiving = problem, False
+
+    def _answer_with(self, problem: Problem) -> None:
         self.transport.write(_raw(problem, self.server_state.default_headers))
         self._refused_at = self.loop.time()
         self._drop_requests()
+        self._held, self.flow.held = b"", False
         self.flow.resume_reading()
         # a connection that is closed with something unread is reset, and the answer may be lost
         self.transport.write_eof()
@@ -281,90 +374,7 @@ class Connection(HttpToolsProtocol):
         if self._running is not None:  # uvicorn tells the last request only, which may be waiting
             self._running.disconnected = True
             self._running.message_event.set()
-
-
-class Crowd:
-    """Everybody who is connected. For newcomers those have to go who kept us waiting longest."""
-
-    def __init__(self, limits: Limits) -> None:
-        self.limits = limits
-        self._here: set[Connection] = set()
-        self._pushed_out = 0
-
-    def joined(self, connection: Connection) -> None:
-        self._here.add(connection)
-        if len(self._here) > self.limits.connections:
-            self._make_room(connection)
-
-    def left(self, connection: Connection) -> None:
-        self._here.discard(connection)
-
-    async def keep_watch(self) -> None:
-        """Look at everybody, now and then, until canceled."""
-        loop = asyncio.get_running_loop()
-        while True:
-            await asyncio.sleep(self.limits.look_seconds)
-            try:
-                for connection in list(self._here):
-                    connection.look(loop.time())
-                self._cut_off_greedy()
-            except Exception:  # a bug with one must not leave the others unwatched for good
-                logger.exception("looking at the connections failed")
-            self._report()
-
-    def disperse(self) -> None:
-        """Cut everybody off."""
-        for connection in list(self._here):
-            connection.transport.abort()
-
-    def _make_room(self, newcomer: Connection) -> None:
-        # some at once: the search takes a while, and a flood brings the next one soon
-        some = self._longest_waiting(newcomer)[: self.limits.connections // 32 + 1]
-        for connection in some or [newcomer]:
-            connection.transport.abort()
-            self._here.discard(connection)
-            self._pushed_out += 1
-
-    def _longest_waiting(self, newcomer: Connection) -> list[Connection]:
-        waiting = [
-            (since, number, connection)
-            for number, connection in enumerate(self._here - {newcomer})
-            if (since := connection.waiting_since) is not None
-        ]
-        return [connection for _, _, connection in sorted(waiting)]
-
-    def _cut_off_greedy(self) -> None:
-        """Those for whom most waits, until no more waits than may."""
-        unread = [(one.unread_bytes, number, one) for number, one in enumerate(self._here)]
-        too_much = sum(size for size, _, _ in unread) - self.limits.unread_bytes
-        if too_much <= 0:
-            return
-        for size, _, connection in sorted(unread, reverse=True):
-            connection.transport.abort()
-            too_much -= size
-            if too_much <= 0:
-                return
-
-    def _report(self) -> None:
-        if self._pushed_out:
-            logger.warning(
-                "too many connections: the idle and slow ones were closed",
-                extra={"closed": self._pushed_out, "most": self.limits.connections},
-            )
-            self._pushed_out = 0
-
-
-def head_without_upgrade(
-    method: bytes, target: bytes, version: str, headers: Iterable[tuple[bytes, bytes]]
-) -> bytes:
-    r"""Write a request's head without its offers of another protocol (RFC 9110, 7.8).
-
-    >>> head_without_upgrade(b"GET", b"/", "1.1", [(b"host", b"x"), (b"upgrade", b"h2c")])
-    b'GET / HTTP/1.1\r\nhost: x\r\n\r\n'
-    """
-    lines = [b"%s %s HTTP/%s" % (method, target, version.encode())]
-    lines += [b"%s: %s" % header for header in headers if header[0] != b"upgrade"]
-    return b"\r\n".join([*lines, b"", b""])
+        self._count_if_busy()
 
 
 def _new_parser(connection: Connection) -> httptools.HttpRequestParser:

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from deploy import __version__
+from deploy.admission import Rooms, make_rooms
 from deploy.descriptors import descriptors
 from deploy.metrics import Metrics
 from deploy.secret_urls import hide_secret_urls
@@ -86,6 +87,7 @@ class Service:
     lately: Lately
     askers: dict[str, HttpAsker]
     once_links: OnceLinks
+    rooms: Rooms
     loops: list[Loop] = field(default_factory=list)
     draining: bool = False
     hurried: asyncio.Event = field(default_factory=asyncio.Event)
@@ -170,7 +172,8 @@ def make_service(
         user_agent=USER_AGENT,
     )
     store = Store(database, clock)
-    most = min(MOST_FOLLOWERS, descriptors().from_clients // 2)  # pushes need the other half
+    rooms = make_rooms(descriptors().from_clients)
+    most = min(MOST_FOLLOWERS, rooms.followers.most)
     feed = Feed(store, monotonic=monotonic, most=most)
     metrics = Metrics(store, clock, monotonic, followers=lambda: len(feed))
     store.watch(metrics.committed if traces is None else _both(metrics.committed, traces.committed))
@@ -191,6 +194,7 @@ def make_service(
             name: _asker(chosen, clock, transport) for name, chosen in settings.providers.items()
         },
         once_links=OnceLinks(monotonic),
+        rooms=rooms,
         _client=client,
         _traces=traces,
     )

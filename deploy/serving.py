@@ -12,16 +12,14 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import Any, cast
-
-import uvicorn
+from typing import Any
 
 from deploy import __version__, logs
 from deploy.app import all_endpoints, make_app
-from deploy.connections import Connection, Crowd, Limits
+from deploy.crowd import Crowd, Limits
 from deploy.descriptors import descriptors
+from deploy.listening import BoundedServer
 from deploy.secrets import with_dev_api_key, with_secret_keys
 from deploy.service import LOOPBACK, Service, make_service
 from deploy.settings import Settings, load, local_url, process_environment, wants_traces
@@ -84,7 +82,7 @@ def run(settings: Settings, *, dev: bool, limits: Limits | None = None) -> None:
         },
     )
     limits = limits or Limits(connections=descriptors().from_clients)
-    _Server(service, Crowd(limits)).run(sockets=[listener])
+    _Server(service, listener, Crowd(limits)).run()
 
 
 def _spare_the_collector() -> None:
@@ -97,35 +95,19 @@ def _spare_the_collector() -> None:
     gc.set_threshold(10_000, 20, 20)
 
 
-class _Server(uvicorn.Server):
-    """uvicorn that bounds its clients, and ends with exit code 0 when it was asked to end."""
+class _Server(BoundedServer):
+    """Ends with exit code 0 when it was asked to end."""
 
-    def __init__(self, service: Service, crowd: Crowd) -> None:
+    def __init__(self, service: Service, listener: socket.socket, crowd: Crowd) -> None:
         self._service = service
-        self._crowd = crowd
         super().__init__(
-            uvicorn.Config(
-                make_app(service),
-                # uvicorn only calls it, with what a protocol's class takes
-                http=cast(type[asyncio.Protocol], partial(Connection, crowd=crowd)),
-                ws="none",
-                log_config=None,
-                access_log=False,  # it would print callback tokens
-                server_header=False,
-                proxy_headers=False,  # whoever connects would choose the address that we count by
-                date_header=True,
-                timeout_graceful_shutdown=GRACE_SECONDS,
-                lifespan="on",
-            )
+            make_app(service),
+            listener,
+            crowd,
+            timeout_graceful_shutdown=GRACE_SECONDS,
+            lifespan="on",
         )
         service.metrics.connections = lambda: len(self.server_state.connections)
-
-    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
-        watch = asyncio.create_task(self._crowd.keep_watch())
-        try:
-            await super().serve(sockets)
-        finally:
-            watch.cancel()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -153,7 +135,7 @@ class _Server(uvicorn.Server):
         # uvicorn's own way, which only Ctrl-C has, leaves the service running
         logger.info("stopping now: what is under way is cut off")
         self._service.hurried.set()
-        self._crowd.disperse()
+        self.crowd.disperse()
 
 
 def _listen(settings: Settings) -> socket.socket:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import Enum, auto
@@ -18,6 +18,7 @@ from starlette.types import Receive, Scope, Send
 
 from receiver.body import BadBody, BodyTooLarge, BodyTooSlow, dump_json, parse_json, read_body
 from receiver.leftovers import Allowance
+from receiver.places import Places, is_short_of_places, short_of_places
 from receiver.problems import Problem, store_away
 from receiver.provider import (
     NO_CHALLENGE,
@@ -97,6 +98,7 @@ class CallbackDoor:
     words: UnknownWords
     timeout: Timeout
     clock: Clock
+    room: Places
     unread: Allowance = field(default_factory=UNREAD)
     repeats: Allowance = field(default_factory=REPEATS)
     unknown: Allowance = field(default_factory=UNKNOWN)
@@ -118,7 +120,8 @@ class CallbackDoor:
         entrance, token = self._enter(request)
         raw = await _read(request)
         if entrance.provider.signed:
-            await self._verify(entrance, request, raw)
+            with self._place(request):
+                await self._verify(entrance, request, raw)
         try:
             body = parse_json(raw)
             challenge = entrance.provider.challenge(body)
@@ -126,15 +129,25 @@ class CallbackDoor:
                 # MiniMax gives 3 s and waits with its submit call open: nothing else happens here
                 echo = _echo(challenge)
                 self.watch.challenged(entrance.provider.name, monotonic() - began)
-                echo.background = BackgroundTask(self._keep_challenge, token)
+                echo.background = BackgroundTask(self._keep_challenge, request, token)
                 return echo
             update = entrance.provider.parse(body)
         except (BadBody, UnreadableBody) as error:
-            await self._keep_unread(entrance, token, raw)
+            with self._place(request):
+                await self._keep_unread(entrance, token, raw)
             raise Problem(400, str(error)) from None
         self.words.note(entrance.provider, update.provider_status)
-        await self._record(entrance, token, raw, update)
+        with self._place(request):
+            await self._record(entrance, token, raw, update)
         return Response(_TAKEN, media_type="application/json")
+
+    @contextlib.contextmanager
+    def _place(self, request: Request) -> Iterator[None]:
+        """Wait for the store, or for a provider's keys, if one more may. Raises Problem 503."""
+        if is_short_of_places(request.scope):
+            raise short_of_places()
+        with self.room.one():
+            yield
 
     def _enter(self, request: Request) -> tuple[Entrance, CallbackToken]:
         name = request.path_params["provider"]
@@ -162,10 +175,10 @@ class CallbackDoor:
             self.unread.give_back(token.token_id, len(raw))
             raise store_away() from None
 
-    async def _keep_challenge(self, token: CallbackToken) -> None:
+    async def _keep_challenge(self, request: Request, token: CallbackToken) -> None:
         """Behind the answer: for the timeline of its task. It is no loss when that cannot be."""
         if self.challenges.spend(token.token_id, 0, self.clock()):
-            with contextlib.suppress(StoreUnavailableError):
+            with contextlib.suppress(StoreUnavailableError, Problem), self._place(request):
                 await self.store.write(keep_challenge, Challenge(token.provider, token.token_id))
 
     async def _refuse_revoked(self, token: CallbackToken) -> None:

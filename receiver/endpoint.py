@@ -6,6 +6,7 @@ so the two cannot drift apart. What changes something leaves a row in the audit,
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 from collections import Counter
@@ -23,6 +24,7 @@ from starlette.types import ASGIApp, Receive
 from receiver.auth import Authority
 from receiver.body import BadBody, BodyTooLarge, BodyTooSlow, parse_json, read_body
 from receiver.models import PATTERN_RULES, Input
+from receiver.places import Places
 from receiver.problems import Problem, store_away
 from store.audit import Audited, Entry, audited, note
 from store.errors import ConflictError, NotFoundError, StoreUnavailableError
@@ -129,7 +131,7 @@ class Endpoint:
     """A method and a path. answers maps a status to the model of its body, or None for none.
 
     A handler that answers otherwise than in JSON makes an ASGI app; answers has its media type.
-    scope None means that no key is needed.
+    scope None means that no key is needed. room: bounds the calls that wait for strangers.
     """
 
     method: str
@@ -141,6 +143,7 @@ class Endpoint:
     query: type[BaseModel] | None = None
     body: type[BaseModel] | None = None
     problems: tuple[int, ...] = field(default=())
+    room: Places | None = None
 
 
 def serve(endpoint: Endpoint, authority: Authority, store: Store) -> Route:
@@ -177,9 +180,11 @@ def serve(endpoint: Endpoint, authority: Authority, store: Store) -> Route:
 
 async def perform(endpoint: Endpoint, call: Call, store: Store) -> Reply | ASGIApp:
     """Have it done, with its row in the audit. Raises Problem."""
+    room = endpoint.room.one(call.key_id) if endpoint.room else contextlib.nullcontext()
     try:
-        reply = await endpoint.handler(call)
-        await call.note(store, reply.body if isinstance(reply, Reply) else None)
+        with room:
+            reply = await endpoint.handler(call)
+            await call.note(store, reply.body if isinstance(reply, Reply) else None)
     except NotFoundError as error:
         raise Problem(404, str(error)) from None
     except ConflictError as error:

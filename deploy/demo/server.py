@@ -11,6 +11,9 @@ from types import TracebackType
 import uvicorn
 from starlette.types import ASGIApp
 
+IDLE_SECONDS = 75
+"""Longer than clients keep a connection: a request that is sent while we close it is lost."""
+
 _GRACE_SECONDS = 2
 
 
@@ -88,6 +91,7 @@ class _QuietServer(uvicorn.Server):
                 log_level=None,
                 http="httptools",
                 ws="none",
+                timeout_keep_alive=IDLE_SECONDS,
                 lifespan="on",
                 date_header=False,
                 server_header=False,

@@ -20,6 +20,7 @@ from receiver.models import (
     SubscriptionWithSecret,
     TrialView,
 )
+from receiver.places import Places
 from receiver.problems import Problem
 from store import subscriptions
 from store.errors import ChangedMeanwhileError, ConflictError, NotFoundError
@@ -65,6 +66,7 @@ class SubscriptionApi:
     vault: Vault
     rules: Rules
     try_out: Callable[[Subscription], Awaitable[Trial]]
+    strangers: Places
 
     def endpoints(self) -> list[Endpoint]:
         one = "/v1/subscriptions/{id}"
@@ -120,7 +122,8 @@ class SubscriptionApi:
                 self.test,
                 {200: TrialView},
                 Scope.WRITE,
-                problems=(404,),
+                problems=(404, 429),
+                room=self.strangers,
             ),
             Endpoint(
                 "POST",

@@ -8,6 +8,7 @@ from datetime import timedelta
 
 from receiver.endpoint import Call, Endpoint, Reply
 from receiver.models import Page, TaskInput, TasksQuery, TaskView
+from receiver.places import Places
 from receiver.problems import Problem
 from receiver.provider import Provider
 from store.errors import ConflictError, NotFoundError, TooLargeError
@@ -26,6 +27,7 @@ class TaskApi:
     store: Store
     providers: Mapping[str, Provider]
     timeout: Callable[[Kind | None], timedelta]
+    strangers: Places
 
     def endpoints(self) -> list[Endpoint]:
         one = "/v1/tasks/{id}"
@@ -55,7 +57,8 @@ class TaskApi:
                 self.refresh,
                 {202: TaskView},
                 Scope.WRITE,
-                problems=(404, 409),
+                problems=(404, 409, 429),
+                room=self.strangers,
             ),
             Endpoint(
                 "POST",

@@ -6,14 +6,12 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import cast
 
 import pytest
-import uvicorn
 
-from deploy.connections import Connection, Crowd, Limits
+from deploy.crowd import Crowd, Limits
+from deploy.listening import BoundedServer
 from store.clock import ManualClock
 from tests.app import Taskbell
 from tests.conftest import START
@@ -41,29 +39,14 @@ async def scene(
     url = database_in(tmp_path_factory.mktemp("sockets"), sqlite_template)
     async with live(url, ManualClock(START), ROLES="receive") as taskbell:
         listener, crowd = socket.create_server(("127.0.0.1", 0)), Crowd(LIMITS)
-        server = serving(taskbell, crowd)
-        running = asyncio.create_task(server._serve([listener]))
-        watch = asyncio.create_task(crowd.keep_watch())
+        # as `taskbell serve` does it; the app's lifespan has begun
+        server = BoundedServer(taskbell.app, listener, crowd, lifespan="off")
+        running = asyncio.create_task(server.serve())
         token = taskbell.path(token_id="tok_raw").rpartition("/")[2]
         yield Scene(taskbell, listener.getsockname()[1], token)
         server.should_exit = True
+        crowd.disperse()
         await running
-        watch.cancel()
-
-
-def serving(taskbell: Taskbell, crowd: Crowd) -> uvicorn.Server:
-    """As `taskbell serve` does it; the app's lifespan has begun."""
-    return uvicorn.Server(
-        uvicorn.Config(
-            taskbell.app,
-            http=cast(type[asyncio.Protocol], partial(Connection, crowd=crowd)),
-            ws="none",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            lifespan="off",
-        )
-    )
 
 
 @pytest.mark.parametrize("row", chosen(is_raw))

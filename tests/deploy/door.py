@@ -7,13 +7,11 @@ import contextlib
 import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from functools import partial
-from typing import cast
 
-import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from deploy.connections import Connection, Crowd, Limits
+from deploy.crowd import Crowd, Limits
+from deploy.listening import BoundedServer
 
 TOO_LONG = 10.0
 
@@ -82,7 +80,7 @@ class Door:
 
     port: int
     crowd: Crowd
-    server: uvicorn.Server
+    server: BoundedServer
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     ever_seen: list[tuple[str, str, bytes]] = field(default_factory=list)
     _taken: int = 0
@@ -128,34 +126,15 @@ class Door:
 @contextlib.asynccontextmanager
 async def door_to(app: ASGIApp | None = None, limits: Limits | None = None) -> AsyncIterator[Door]:
     """Serve an app whose lifespan has begun, or one that tells what it was given."""
-    # with the protocol named, asyncio switches Nagle's delay off
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.bind(("127.0.0.1", 0))
-    listener.listen()
-    crowd = Crowd(limits or Limits())
-    door = Door(listener.getsockname()[1], crowd, _server(crowd))
-    door.server.config.app = app or door
-    running = asyncio.create_task(door.server._serve([listener]))
-    watch = asyncio.create_task(crowd.keep_watch())
+    listener, crowd = socket.create_server(("127.0.0.1", 0)), Crowd(limits or Limits())
+    server = BoundedServer("later", listener, crowd, lifespan="off")
+    door = Door(listener.getsockname()[1], crowd, server)
+    server.config.app = app or door
+    running = asyncio.create_task(server.serve())
     try:
         yield door
     finally:
         door.gate.set()
-        door.server.should_exit = True
+        server.should_exit = True
         crowd.disperse()
         await running
-        watch.cancel()
-
-
-def _server(crowd: Crowd) -> uvicorn.Server:
-    return uvicorn.Server(
-        uvicorn.Config(
-            "later",
-            http=cast(type[asyncio.Protocol], partial(Connection, crowd=crowd)),
-            ws="none",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            lifespan="off",
-        )
-    )

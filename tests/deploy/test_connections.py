@@ -8,17 +8,15 @@ import json
 import socket
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
-from functools import partial
-from typing import cast
 
 import pytest
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from deploy.connections import Connection, Crowd, Limits
+from deploy.crowd import Crowd, Limits
+from deploy.listening import BoundedServer
 from store.clock import monotonic
 
 LIMITS = Limits(
@@ -46,7 +44,7 @@ class Site:
 
     port: int
     crowd: Crowd
-    server: uvicorn.Server
+    server: BoundedServer
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     clients: list[Client] = field(default_factory=list)
 
@@ -91,36 +89,21 @@ class Client:
 
 @contextlib.asynccontextmanager
 async def serving(limits: Limits) -> AsyncIterator[Site]:
-    listener = socket.create_server(("127.0.0.1", 0))
-    crowd = Crowd(limits)
-    site = Site(listener.getsockname()[1], crowd, _server(crowd))
-    site.server.config.app = _app(site)
-    running = asyncio.create_task(site.server._serve([listener]))
-    watch = asyncio.create_task(crowd.keep_watch())
+    listener, crowd = socket.create_server(("127.0.0.1", 0)), Crowd(limits)
+    server = BoundedServer("later", listener, crowd)
+    site = Site(listener.getsockname()[1], crowd, server)
+    server.config.app = _app(site)
+    running = asyncio.create_task(server.serve())
     try:
         yield site
     finally:
         site.gate.set()
-        site.server.should_exit = True
+        server.should_exit = True
         crowd.disperse()
         await running
-        watch.cancel()
         for client in site.clients:
             client.writer.transport.abort()
         await asyncio.sleep(0)
-
-
-def _server(crowd: Crowd) -> uvicorn.Server:
-    return uvicorn.Server(
-        uvicorn.Config(
-            "later",
-            http=cast(type[asyncio.Protocol], partial(Connection, crowd=crowd)),
-            ws="none",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-        )
-    )
 
 
 def _app(site: Site) -> Starlette:
@@ -158,6 +141,13 @@ async def site() -> AsyncIterator[Site]:
 async def own_site() -> AsyncIterator[Site]:
     """One that no other test connects to."""
     async with serving(LIMITS) as running:
+        yield running
+
+
+@pytest.fixture
+async def patient_site() -> AsyncIterator[Site]:
+    """One that closes nobody for being slow, unless for somebody else."""
+    async with serving(replace(LIMITS, receive_seconds=60.0, idle_seconds=60.0)) as running:
         yield running
 
 
@@ -343,21 +333,6 @@ async def test_a_trailer_is_no_header(site: Site) -> None:
     assert b"late: none" in answer
 
 
-async def test_a_few_requests_may_come_ahead_and_many_may_not(site: Site) -> None:
-    few, many = await site.ask(GET * 4), await site.ask(GET * 400)
-
-    assert few.count(b"HTTP/1.1 200 OK") == 4
-    assert many.count(b"HTTP/1.1") <= 1
-
-
-async def test_heads_one_after_the_other_are_each_measured_alone(site: Site) -> None:
-    head = b"GET / HTTP/1.1\r\nHost: x\r\nA: " + b"x" * 1500 + b"\r\n\r\n"
-
-    answers = await site.ask(head * 3)
-
-    assert answers.count(b"HTTP/1.1 200 OK") == 3
-
-
 # Crowds
 
 
@@ -374,15 +349,46 @@ async def test_who_kept_us_waiting_longest_makes_room(own_site: Site) -> None:
         assert b"at last" in await client.rest()
 
 
-async def test_there_is_no_room_when_everybody_waits_for_us(own_site: Site) -> None:
+async def test_who_finds_no_room_waits_for_it_and_is_not_reset(own_site: Site) -> None:
     ask = b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n"
     waiting = [await own_site.connect(ask) for _ in range(LIMITS.connections)]
     async with asyncio.timeout(TOO_LONG):
         while len(own_site.server.server_state.tasks) < LIMITS.connections:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
-    assert await own_site.ask(GET) == b""
+    newcomer = await own_site.connect(GET)
     own_site.gate.set()
+
+    assert b"here" in await newcomer.rest()
     for client in waiting:
         assert b"at last" in await client.rest()
     assert b"here" in await own_site.ask(GET)
+
+
+async def test_who_sends_nothing_goes_before_who_sends_slowly(patient_site: Site) -> None:
+    slow = [await patient_site.connect(b"GET / HT") for _ in range(4)]
+    idle = [await patient_site.connect(GET) for _ in range(4)]
+    assert [await one.reader.readline() for one in idle] == [b"HTTP/1.1 200 OK\r\n"] * 4
+
+    newcomers = [await patient_site.connect(b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n") for _ in idle]
+    for one in idle:
+        assert b"here" in await one.rest()
+    for one in slow:
+        one.writer.write(b"TP/1.1\r\nHost: x\r\n\r\n")
+
+    for one in slow:
+        assert await one.reader.readline() == b"HTTP/1.1 200 OK\r\n"
+    patient_site.gate.set()
+    for one in newcomers:
+        assert await one.reader.readline() == b"HTTP/1.1 200 OK\r\n"
+
+
+async def test_who_is_in_the_middle_of_a_request_is_told_why_it_has_to_go(
+    patient_site: Site,
+) -> None:
+    slow = [await patient_site.connect(b"GET / HT") for _ in range(LIMITS.connections)]
+    newcomer = await patient_site.connect(GET)
+
+    assert await newcomer.reader.readline() == b"HTTP/1.1 200 OK\r\n"
+
+    assert status(await slow[0].rest()) == 503

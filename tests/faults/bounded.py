@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from deploy import serving
-from deploy.connections import Limits
+from deploy.crowd import Limits
 from deploy.settings import load, process_environment
 from receiver.tokens import CallbackTokens, new_token_id
 from tests.bench.processes import ROOT

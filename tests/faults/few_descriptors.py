@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from deploy.connections import Limits
+from deploy.crowd import Limits
 from tests.faults.arrivals import Arrivals
 from tests.faults.bounded import Bounds, bounded_server
 from tests.faults.fault import Fault, Outcome, Rig

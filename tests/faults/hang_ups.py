@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from sqlalchemy import text
 
-from deploy.connections import Limits
+from deploy.crowd import Limits
 from tests.faults.bounded import Bounds, bounded_server, connected
 from tests.faults.fault import Fault, Outcome, Rig
 from tests.faults.promises import asked, check

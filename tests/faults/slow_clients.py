@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
-from deploy.connections import Limits
+from deploy.crowd import Limits
 from tests.faults.bounded import Bounds, bounded_server
 from tests.faults.fault import Fault, Outcome, Rig
 from tests.faults.idlers import Habit, Idlers, half_a_body, half_a_head

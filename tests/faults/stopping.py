@@ -14,7 +14,7 @@ from pathlib import Path
 
 from sqlalchemy import text
 
-from deploy.connections import Limits
+from deploy.crowd import Limits
 from tests.bench.taskbell import subscribe
 from tests.faults.bounded import Bounded, Bounds, bounded_server, connected
 from tests.faults.fault import Fault, Outcome, Rig
