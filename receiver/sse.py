@@ -35,6 +35,10 @@ _HEARTBEAT = b":\n"
 
 _HEADERS = (
     (b"content-type", MEDIA_TYPE.encode()),
+    # proxies that compress would hold events back until a block is full
+    (b"cache-control", b"no-cache, no-transform"),
+    # nginx compresses all the same, unless the answer says that it has an encoding
+    (b"content-encoding", b"identity"),
     (b"x-accel-buffering", b"no"),  # nginx would collect events before it passes them on
 )
 _END: Message = {"type": "http.response.body", "body": b"", "more_body": False}

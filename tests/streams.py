@@ -18,6 +18,13 @@ from tests.app import ADMIN_KEY
 from tests.e2e.process import until
 from tests.patience import PATIENCE_SECONDS
 
+WHOLE = {
+    "cache-control": "no-cache, no-transform",
+    "content-encoding": "identity",
+    "x-accel-buffering": "no",
+}
+"""Headers that keep intermediaries from compressing a stream or holding it back."""
+
 SECONDS = PATIENCE_SECONDS
 """How long anything may take on a machine that is busy."""
 

@@ -17,7 +17,7 @@ from store.records import record
 from tests.app import SECURITY_HEADERS, Taskbell, good, minimax, problem, running
 from tests.making import poll
 from tests.pages import Browser, Document, signed_in
-from tests.streams import Client, opened
+from tests.streams import WHOLE, Client, opened
 
 NAV = {"/", "/events", "/subscriptions", "/deliveries", "/providers"}
 
@@ -49,6 +49,7 @@ async def test_a_page_hears_which_task_changed_and_nothing_else_of_it(taskbell: 
         sent = await client.wait_for(2)
 
     types = ["task.queued", "task.succeeded"]
+    assert (SECURITY_HEADERS | WHOLE).items() <= client.headers.items()
     assert [each.event for each in sent] == ["changed", "changed"]
     assert [each.data for each in sent] == [{"type": t, "task": task["id"]} for t in types]
 
