@@ -29,6 +29,7 @@ from prometheus_client.registry import Collector
 
 from deploy import __version__
 from dispatch.sink import sinks
+from receiver.failures import Code
 from receiver.provider import providers
 from receiver.watch import Watch
 from store.clock import Clock
@@ -44,13 +45,7 @@ OTHER = "other"
 FRESH_SECONDS = 5.0
 """How long what was asked of the store is good for, however many look."""
 
-TROUBLES = frozenset(
-    {
-        *("balance", "key_refused", "not_found", "not_now", "rate_limited", "redirect", "refused"),
-        *("not_json", "timeout", "too_large", "unavailable", "unexpected_status", "unreachable"),
-        "unreadable",
-    }
-)
+TROUBLES = frozenset(Code) - {Code.UNKNOWN_WORD}
 """Codes of ProviderError that have a label of their own; providers' own codes have none."""
 
 _CHALLENGE_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 3)

@@ -191,7 +191,8 @@ def make_service(
         metrics=metrics,
         lately=Lately(metrics, providers(), clock),
         askers={
-            name: _asker(chosen, clock, transport) for name, chosen in settings.providers.items()
+            name: _asker(chosen, providers()[name], clock, transport)
+            for name, chosen in settings.providers.items()
         },
         once_links=OnceLinks(monotonic),
         rooms=rooms,
@@ -238,7 +239,10 @@ def timeout_of(settings: Settings, kind: Kind | None) -> timedelta:
 
 
 def _asker(
-    chosen: ProviderSettings, clock: Clock, transport: httpx.AsyncBaseTransport | None
+    chosen: ProviderSettings,
+    provider: Provider,
+    clock: Clock,
+    transport: httpx.AsyncBaseTransport | None,
 ) -> HttpAsker:
     return HttpAsker(
         chosen.base_url,
@@ -246,6 +250,7 @@ def _asker(
         clock,
         user_agent=USER_AGENT,
         concurrency=chosen.concurrency,
+        owns=provider.owns,
         transport=transport,
     )
 

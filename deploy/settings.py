@@ -17,6 +17,7 @@ from dotenv import dotenv_values
 
 from deploy.setting_names import GENERAL, OF_A_PROVIDER
 from receiver.provider import Provider, providers
+from receiver.redaction import SHORTEST_KEY
 from store.address import read_address
 from store.nearest import nearest, not_known
 from store.vault import MINIMUM_KEY_LENGTH
@@ -254,10 +255,18 @@ def _provider_key(values: Mapping[str, str], upper: str) -> str | None:
         key = values.get(name, "").strip()
         if key:
             try:
-                return _header_safe(key)
+                return _whole_key(_header_safe(key))
             except ValueError as error:
                 raise SettingsError(f"{name} has a value that cannot be used: {error}") from None
     return None
+
+
+def _whole_key(key: str) -> str:
+    if len(key) < SHORTEST_KEY:
+        raise ValueError(
+            f"a provider's API key has at least {SHORTEST_KEY} characters, and this has {len(key)}"
+        )
+    return key
 
 
 def _read(values: Mapping[str, str], name: str, parse: Callable[[str], T], default: T) -> T:

@@ -4,23 +4,41 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
 
 import httpx
 
-from receiver.body import BadBody, BodyTooLarge, parse_json
+from receiver.body import BadBody, TooManyValues, decoded, parse_loosely, parse_text
 from receiver.failures import Blame, Code
+from receiver.inflate import inflated, inflaters
 from receiver.provider import Answer, ProviderError
+from receiver.redaction import Redactor
+from receiver.sieve import Sieve
 from receiver.transport import AiohttpTransport
 from store.clock import Clock
 from store.retry_after import retry_after
+from store.text import clean
 
 MAX_ANSWER_BYTES = 1024 * 1024
+"""Of an answer that is taken as it comes. In a larger one long strings are cut (receiver/sieve.py)."""
+
+MAX_READ_BYTES = 32 * 1024 * 1024
+"""Read of one answer at most, before and after decoding. What comes later is not waited for."""
+
+_MAX_SIFTED_BYTES = 256 * 1024
 _MAX_WORDS = 200
 _TIMEOUT = httpx.Timeout(15, connect=5).as_dict()
+
+Owns = Callable[[int, Any], bool]
+"""Provider.owns: whether an answer with this status and body is the provider's own."""
+
+
+def nobody_owns(_status: int, _body: Any) -> bool:
+    """For what is asked of no provider in particular: no error answer is anybody's own."""
+    return False
 
 
 class HttpAsker:
@@ -39,10 +57,14 @@ class HttpAsker:
         *,
         user_agent: str,
         concurrency: int,
+        owns: Owns = nobody_owns,
         transport: httpx.AsyncBaseTransport | None = None,
         deadline_seconds: float = 20,
     ) -> None:
         """Make one that keeps up to `concurrency` connections; transport: not to the network.
+
+        owns: tells the provider's own answers from those of what stands in its place. redact: cuts
+        the key out of what is kept of an answer; answers come back as they came.
 
         deadline_seconds is for one whole question: time-outs of a transport start anew with every
         byte. Raises ValueError, without the key, for a key that no header can carry.
@@ -50,7 +72,8 @@ class HttpAsker:
         self._transport = transport or AiohttpTransport(concurrency)
         self._base_url = base_url.rstrip("/")
         self._headers = _headers(api_key, user_agent)
-        self._key = (api_key or "").encode()
+        self.redact = Redactor(api_key)
+        self._owns = owns
         self._clock = clock
         self._deadline_seconds = deadline_seconds
         self._asked = f"GET {httpx.URL(base_url).host}"
@@ -71,6 +94,9 @@ class HttpAsker:
         try:
             async with asyncio.timeout(self._deadline_seconds):
                 return await self._ask(path, params, raw_statuses)
+        except ProviderError as error:
+            error.args = (self.redact(str(error)),)
+            raise
         except (TimeoutError, httpx.TimeoutException):
             raise self._trouble("no answer in time", Code.TIMEOUT) from None
         except httpx.HTTPError as error:
@@ -86,18 +112,34 @@ class HttpAsker:
         self, path: str, params: Mapping[str, str] | None, raw_statuses: tuple[int, ...]
     ) -> Answer:
         response = await self._transport.handle_async_request(self._request(path, params))
-        status, body = response.status_code, None
+        status, headers = response.status_code, response.headers
+        body, cut = None, False
         try:
-            body = parse_json(self._without_key(await _read(response)))
-        except (BadBody, BodyTooLarge) as error:
+            raw, cut = await _read(response)
+            body = self._parsed(status, raw, headers.get("content-type", ""))
+        except BadBody as error:
             if status == 200 and status not in raw_statuses:
-                code = Code.TOO_LARGE if isinstance(error, BodyTooLarge) else Code.NOT_JSON
-                raise self._trouble(f"200, but {error}", code) from None
+                raise self._trouble(f"200, but {error}", Code.NOT_JSON) from None
         finally:
             await response.aclose()
         if status != 200 and status not in raw_statuses:
-            raise refuse(status, response.headers, body, self._clock(), asked=self._asked)
-        return Answer(status, response.headers, body)
+            own = self._owns(status, body)
+            raise refuse(status, headers, body, self._clock(), own=own, asked=self._asked)
+        return Answer(status, headers, body, cut)
+
+    def _parsed(self, status: int, raw: bytes, content_type: str) -> Any:
+        """The body as JSON. Raises BadBody for what nobody owns, ProviderError for what is own."""
+        try:
+            return parse_text(decoded(raw, content_type))
+        except BadBody as error:
+            if status != 200 or not self._owns(status, parse_loosely(raw)):
+                raise
+            too_large = isinstance(error, TooManyValues)
+            raise ProviderError(
+                f"{self._asked}: 200, but {error}",
+                code=Code.TOO_LARGE if too_large else Code.NOT_JSON,
+                permanent=too_large,
+            ) from None
 
     def _request(self, path: str, params: Mapping[str, str] | None) -> httpx.Request:
         query = f"?{urlencode(params)}" if params else ""
@@ -107,10 +149,6 @@ class HttpAsker:
             headers=self._headers,
             extensions={"timeout": _TIMEOUT},
         )
-
-    def _without_key(self, raw: bytes) -> bytes:
-        """Some say which key it was that they did not like, and what they say is kept and logged."""
-        return raw.replace(self._key, b"...") if self._key else raw
 
     def _trouble(self, what: str, code: str) -> ProviderError:
         return ProviderError(f"{self._asked}: {what}", code=code, blame=Blame.WAY)
@@ -130,16 +168,35 @@ def _headers(api_key: str | None, user_agent: str) -> httpx.Headers:
     return httpx.Headers(headers)
 
 
-async def _read(response: httpx.Response) -> bytes:
-    # identity was asked for, and inflating one small chunk may fill the memory
-    if response.headers.get("content-encoding", "identity").lower() != "identity":
-        raise BadBody("the body is compressed")
-    body = bytearray()
-    async for chunk in response.aiter_bytes():
-        body += chunk
-        if len(body) > MAX_ANSWER_BYTES:
-            raise BodyTooLarge(f"the body is over {MAX_ANSWER_BYTES} bytes")
-    return bytes(body)
+async def _read(response: httpx.Response) -> tuple[bytes, bool]:
+    """The body, decoded, and whether its end is missing. Raises BadBody."""
+    layers = inflaters(response.headers.get("content-encoding", ""))
+    head, sieve = bytearray(), None
+    raw_bytes = decoded_bytes = 0
+    async for chunk in _chunks(response):
+        raw_bytes += len(chunk)
+        for piece in inflated(chunk, layers):
+            decoded_bytes += len(piece)
+            if sieve is None:
+                head += piece
+                if len(head) <= MAX_ANSWER_BYTES:
+                    continue
+                sieve, piece = Sieve(_MAX_SIFTED_BYTES), bytes(head)
+            sieve.feed(piece)
+            if sieve.full or decoded_bytes > MAX_READ_BYTES:
+                return sieve.json(), True
+        if raw_bytes > MAX_READ_BYTES:
+            raise BadBody(f"the body is over {MAX_READ_BYTES} bytes")
+    for layer in layers:
+        layer.end()
+    return (bytes(head), False) if sieve is None else (sieve.json(), False)
+
+
+def _chunks(response: httpx.Response) -> AsyncIterator[bytes]:
+    # httpx's own reading would decode without a bound
+    stream = response.stream
+    assert isinstance(stream, httpx.AsyncByteStream)  # noqa: S101 - an async transport's
+    return aiter(stream)
 
 
 def _network_words(error: httpx.HTTPError) -> str:
@@ -149,44 +206,58 @@ def _network_words(error: httpx.HTTPError) -> str:
 
 
 def refuse(
-    status: int, headers: Mapping[str, str], body: Any, now: datetime, *, asked: str = "GET"
+    status: int,
+    headers: Mapping[str, str],
+    body: Any,
+    now: datetime,
+    *,
+    own: bool,
+    asked: str = "GET",
 ) -> ProviderError:
     """The error for an answer that is no success, with the next decision in it. Pure.
 
-    headers have lower-case names; body is the parsed JSON or None. asked (method and host) starts
-    the message; of the body only a short error message is quoted, and nothing when the key was
+    headers have lower-case names; body is the parsed JSON or None. own: the provider itself said
+    it. What something else said in its place is never final. asked (method and host) starts the
+    message; of the body only a short error message is quoted, and nothing when the key was
     refused, because some providers quote the key.
     """
     wait = retry_after(headers.get("retry-after"), now)
     words = _error_words(body)
     said = f"{asked}: {status} ({words})" if words else f"{asked}: {status}"
+    blame = Blame.PROVIDER if own else Blame.WAY
     match status:
-        case 401 | 403:
-            return _wide(
-                f"{asked}: {status}, the API key was refused", Code.KEY_REFUSED, Blame.KEY, wait
-            )
-        case 402:
-            return _wide(said, Code.BALANCE, Blame.KEY, wait)
         case 429:
-            return _wide(said, Code.RATE_LIMITED, Blame.PROVIDER, wait)
-        case 404:
+            return ProviderError(said, code=Code.RATE_LIMITED, blame=blame, retry_after=wait)
+        case _ if status >= 500:
+            return ProviderError(said, code=Code.UNAVAILABLE, blame=blame, retry_after=wait)
+        case _ if 300 <= status < 400:
+            said = f"{asked}: {status}, redirects are not followed"
+            return ProviderError(said, code=Code.REDIRECT, blame=Blame.WAY)
+        case _ if not own:
+            return _foreign(asked, status, wait)
+        case 401 | 403:
+            said = f"{asked}: {status}, the API key was refused"
+            return ProviderError(said, code=Code.KEY_REFUSED, blame=Blame.KEY, retry_after=wait)
+        case 402:
+            return ProviderError(said, code=Code.BALANCE, blame=Blame.KEY, retry_after=wait)
+        case 404 | 410:
             return ProviderError(said, code=Code.NOT_FOUND, permanent=True)
         case 408 | 425:
             return ProviderError(said, code=Code.NOT_NOW, retry_after=wait)
-        case _ if status >= 500:
-            return _wide(said, Code.UNAVAILABLE, Blame.PROVIDER, wait)
         case _ if status >= 400:
             return ProviderError(said, code=Code.REFUSED, permanent=True)
-        case _ if status >= 300:
-            return _wide(
-                f"{asked}: {status}, redirects are not followed", Code.REDIRECT, Blame.WAY, None
-            )
         case _:
-            return ProviderError(said, code="unexpected_status")
+            return ProviderError(said, code=Code.NOT_NOW, retry_after=wait)
 
 
-def _wide(message: str, code: str, blame: Blame, wait: timedelta | None) -> ProviderError:
-    return ProviderError(message, code=code, blame=blame, retry_after=wait)
+def _foreign(asked: str, status: int, wait: timedelta | None) -> ProviderError:
+    return ProviderError(
+        f"{asked}: {status}, but not in the provider's own shape: a proxy or another server"
+        " answered in its place, or the base URL is wrong",
+        code=Code.FOREIGN,
+        blame=Blame.WAY,
+        retry_after=wait,
+    )
 
 
 def _error_words(body: Any) -> str:
@@ -201,4 +272,4 @@ def _error_words(body: Any) -> str:
 
 def _clean(words: str) -> str:
     without_queries = re.sub(r"\?\S+", "?…", words[: 10 * _MAX_WORDS])  # URLs may be signed
-    return "".join(filter(str.isprintable, without_queries))[:_MAX_WORDS]
+    return clean("".join(filter(str.isprintable, without_queries)), _MAX_WORDS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from contextlib import aclosing
 from math import isinf
 from typing import Any
@@ -15,8 +16,23 @@ MAX_VALUES = 12_000
 MAX_DIGITS = 100
 
 
+_CHARSET = re.compile(r"charset\s*=\s*[\"']?([A-Za-z0-9._-]+)", re.IGNORECASE)
+_CHARSETS = frozenset(  # not every codec of Python's is a charset, and some take very long
+    {
+        *("utf-8", "utf8", "us-ascii", "iso-8859-1", "latin1", "iso-8859-15", "windows-1252"),
+        *("gbk", "gb2312", "gb18030", "big5", "shift_jis", "euc-jp", "euc-kr"),
+        *("utf-16", "utf-16le", "utf-16be", "utf-32"),
+    }
+)
+_BYTE_ORDER_MARK = "\ufeff"  # RFC 8259, section 8.1: a reader may ignore one
+
+
 class BadBody(ValueError):
     """Not the JSON we take. The message never quotes the body."""
+
+
+class TooManyValues(BadBody):
+    """JSON with more values than we take."""
 
 
 class BodyTooLarge(Exception):
@@ -40,9 +56,43 @@ def parse_json(raw: bytes) -> Any:
     Traceback (most recent call last):
     receiver.body.BadBody: an object has the same key twice
     """
-    value = _decode(_text(raw))
+    return parse_text(_text(raw))
+
+
+def parse_text(text: str) -> Any:
+    """Read one JSON value of a text under the same rules. Raises BadBody, and nothing else."""
+    value = _decode(text.removeprefix(_BYTE_ORDER_MARK))
     _check_size(value)
     return value
+
+
+def decoded(raw: bytes, content_type: str = "") -> str:
+    """The text of a body of JSON. Raises BadBody when it has none.
+
+    JSON is UTF-8 (RFC 8259), and what is UTF-8 is read as that whatever was declared. UTF-16 and
+    UTF-32 show by their first bytes; for anything else the charset of the content type counts.
+    """
+    if not raw:
+        raise BadBody("the body is empty")
+    named = _CHARSET.search(content_type)
+    charset = named[1].lower() if named else ""
+    for encoding in (json.detect_encoding(raw), charset if charset in _CHARSETS else "utf-8"):
+        try:
+            return raw.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+    raise BadBody(f"the body is not {charset[:20] or 'UTF-8'}")
+
+
+def parse_loosely(raw: bytes) -> Any:
+    """Read what can be read of JSON that breaks our rules; None when it is no JSON at all.
+
+    Only to see whose it is: nothing in it may be believed.
+    """
+    try:
+        return json.loads(raw.decode("utf-8", "replace").removeprefix(_BYTE_ORDER_MARK))
+    except (ValueError, RecursionError):
+        return None
 
 
 def dump_json(value: Any) -> bytes:
@@ -86,12 +136,9 @@ def _text(raw: bytes) -> str:
     if not raw:
         raise BadBody("the body is empty")
     try:
-        text = raw.decode("utf-8")
+        return raw.decode("utf-8")
     except UnicodeDecodeError:
         raise BadBody("the body is not UTF-8") from None
-    if text.startswith("\ufeff"):
-        raise BadBody("the body starts with a byte order mark")
-    return text
 
 
 def _decode(text: str) -> Any:
@@ -110,7 +157,7 @@ def _check_size(value: Any) -> None:
     while level:
         values += len(level)
         if values > MAX_VALUES:
-            raise BadBody(f"more than {MAX_VALUES} values")
+            raise TooManyValues(f"more than {MAX_VALUES} values")
         containers = [each for each in level if isinstance(each, dict | list)]
         depth += bool(containers)
         if depth > MAX_DEPTH:

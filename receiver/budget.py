@@ -12,12 +12,12 @@ from datetime import timedelta
 SOON_SECONDS = 0.5  # longer than it takes to look for work, also when the machine is busy
 _GRAIN_SECONDS = 0.01
 _FIRST_DELAY = timedelta(seconds=1)
-_LONGEST_DELAY = timedelta(seconds=60)
-_LONGEST_RETRY_AFTER = timedelta(minutes=10)
+LONGEST_DELAY = timedelta(seconds=60)
+LONGEST_RETRY_AFTER = timedelta(minutes=10)
 
 
 class ShiftOver(Exception):
-    """This process may start no more requests to the provider: another one asks it now."""
+    """This question may not start now: another process asks the provider, or it was stopped."""
 
 
 class RateLimiter:
@@ -40,7 +40,7 @@ class RateLimiter:
         # n + 1 starts take at least n spacings less one grain: see to it that with n + 1 above the
         # rate this is more than a second, by a hair, because floats are rounded
         self._spacing = (1 + _GRAIN_SECONDS) * (1 + 1e-6) / requests_per_second
-        self._concurrency = concurrency
+        self.concurrency = concurrency
         self.monotonic = monotonic
         self._sleep = sleep
         self._places = asyncio.Semaphore(concurrency)
@@ -63,7 +63,7 @@ class RateLimiter:
         if start > now + SOON_SECONDS:
             return 0
         starts = math.floor((now + SOON_SECONDS - start) / self._spacing) + 1
-        places = self._concurrency - self._running + self._ends.lately(now)
+        places = self.concurrency - self._running + self._ends.lately(now)
         return max(0, min(starts, places) - self._waiting)
 
     def room_in(self) -> float:
@@ -72,9 +72,12 @@ class RateLimiter:
         return max(0.0, self._first_start(now) - SOON_SECONDS - now)
 
     @asynccontextmanager
-    async def slot(self) -> AsyncIterator[None]:
-        """Wait for a place and a start time, hold the place while the question runs."""
-        await self._enter()
+    async def slot(self, allowed: Callable[[], bool] = lambda: True) -> AsyncIterator[None]:
+        """Wait for a place and a start time, hold the place while the question runs.
+
+        allowed: asked when the wait is over; when it is not, raises ShiftOver and uses up nothing.
+        """
+        await self._enter(allowed)
         try:
             yield
         finally:
@@ -84,7 +87,7 @@ class RateLimiter:
 
     async def turn(self) -> None:
         """Wait for one more start time: a question in its slot makes another request."""
-        await self._start()
+        await self._start(lambda: True)
 
     def slow_down(self, delay: timedelta) -> None:
         """Start nothing before the delay is over, whoever waits already included."""
@@ -111,12 +114,12 @@ class RateLimiter:
         """Whether questions run, or wait to start."""
         return self._running + self._waiting > 0
 
-    async def _enter(self) -> None:
+    async def _enter(self, allowed: Callable[[], bool]) -> None:
         self._waiting += 1
         try:
             await self._places.acquire()
             try:
-                await self._start()
+                await self._start(allowed)
             except BaseException:
                 self._places.release()
                 raise
@@ -124,12 +127,12 @@ class RateLimiter:
         finally:
             self._waiting -= 1
 
-    async def _start(self) -> None:
+    async def _start(self, allowed: Callable[[], bool]) -> None:
         async with self._turnstile:
             # asked anew after each sleep: slow_down may have come, and sleeps may end early
             while (wait := self._first_start(now := self.monotonic()) - now) > 0:
                 await self._sleep(wait)
-            if now >= self._shift_ends:
+            if now >= self._shift_ends or not allowed():
                 raise ShiftOver
             self._next_start = max(self._next_start, now - _GRAIN_SECONDS) + self._spacing
 
@@ -214,8 +217,8 @@ class _Counted:
 class Slowdown:
     """How long to ask a provider nothing. changed: its state word is new, so log it.
 
-    One failure alone changes no word: a provider that answers one question in ten with 429 is not
-    in trouble.
+    The first stop changes no word: a provider that answers one question in ten with 429 is not in
+    trouble.
     """
 
     delay: timedelta
@@ -223,7 +226,11 @@ class Slowdown:
 
 
 class Health:
-    """One provider's state word and its provider-wide failures in a row.
+    """Whether a provider is to be left alone for a while, by the failures that are not a task's own.
+
+    One task that fails says little of its provider, however often it does. The provider is stopped
+    when different tasks fail in a row with nothing good between; it is then tried with one question
+    (`stopped`), and not with the task that failed last.
 
     jitter returns 0.0 to 1.0 and moves a delay by at most a fifth either way. Questions in flight
     may all fail of one cause: report the first (RateLimiter.delay_left tells), or one incident
@@ -232,24 +239,38 @@ class Health:
 
     def __init__(self, jitter: Callable[[], float]) -> None:
         self._jitter = jitter
-        self._failures = 0
+        self._stops = 0
+        self._several = False
+        self.last_failed = ""  # the id of a task
         self.state = "ok"
 
-    def trouble(self, code: str, retry_after: timedelta | None) -> Slowdown:
-        """Count a failure: wait 1, 2, 4 … 60 s, or as long as was asked for, up to 10 minutes."""
-        delay = min(_FIRST_DELAY * 2 ** min(self._failures, 6), _LONGEST_DELAY)
+    @property
+    def stopped(self) -> bool:
+        """True from a stop to the next sign that the provider is there."""
+        return self._stops > 0
+
+    def failed(self, task_id: str, code: str, retry_after: timedelta | None) -> Slowdown | None:
+        """Count a failure: wait 1, 2, 4 … 60 s, or as long as was asked for, up to 10 minutes.
+
+        None: no other task has failed since the last good sign, so ask about the others.
+        """
+        self._several = self._several or self.last_failed not in ("", task_id)
+        self.last_failed = task_id
+        if not self._several:
+            return None
+        delay = min(_FIRST_DELAY * 2 ** min(self._stops, 6), LONGEST_DELAY)
         delay *= 0.8 + 0.4 * self._jitter()
         if retry_after is not None:
-            delay = max(delay, min(retry_after, _LONGEST_RETRY_AFTER))
-        self._failures += 1
-        changed = self._failures > 1 and code != self.state
+            delay = max(delay, min(retry_after, LONGEST_RETRY_AFTER))
+        self._stops += 1
+        changed = self._stops > 1 and code != self.state
         if changed:
             self.state = code
         return Slowdown(delay, changed)
 
-    def recovered(self) -> bool:
-        """Note an answer; True when it ends a trouble that was told."""
+    def is_there(self) -> bool:
+        """Note a sign that the provider is there; True when it ends a trouble that was told."""
         changed = self.state != "ok"
-        self._failures = 0
+        self._stops, self._several, self.last_failed = 0, False, ""
         self.state = "ok"
         return changed

@@ -71,6 +71,7 @@ MEANINGS: Mapping[str, str] = {
     "name": "who uses it",
     "next_attempt_at": "when it is tried next",
     "next_cursor": "give it as the cursor of the next page; null at the end",
+    "note": "why there is no link, in words: it came inline, was too long, or nobody gave one",
     "number": "1 is the first",
     "object": "only about this id",
     "object_id": "what it was done to",

@@ -165,6 +165,7 @@ class OutputView(BaseModel):
     kind: Kind | None
     file_id: str | None
     expires_at: TimeText | None
+    note: str | None = None
 
 
 class ErrorView(BaseModel):

@@ -6,14 +6,25 @@ import asyncio
 import contextlib
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Protocol
 
-from receiver.budget import Health, Inquiry, Quota, RateLimiter, ShiftOver
-from receiver.failures import Blame
+from receiver.budget import (
+    LONGEST_DELAY,
+    LONGEST_RETRY_AFTER,
+    Health,
+    Inquiry,
+    Quota,
+    RateLimiter,
+    ShiftOver,
+)
+from receiver.failures import Blame, Code
 from receiver.pacing import Plans
 from receiver.provider import Answer, Asker, Provider, ProviderError
+from receiver.redaction import Redact, redacted
 from receiver.watch import Heard, Watch
 from receiver.words import UnknownWords, unknown_word
 from store.clock import Clock
@@ -48,7 +59,7 @@ SHIFT = timedelta(seconds=5)
 """How long a process may start questions to a provider before it takes its shift anew."""
 
 NOT_FOUND_TRIES = 5
-"""A task just submitted may be unknown for a moment; unknown this often in a row, it failed."""
+"""A task just submitted may be unknown for a moment; refused this often in a row, it failed."""
 
 GRACE = timedelta(seconds=30)
 UNVERIFIED_PER_MINUTE = 30
@@ -62,21 +73,40 @@ _HELD_A_LOOK = 200
 _BREATH_SECONDS = 0.05  # between looks while more is due than can be asked about
 _WHILE_ASKING_SECONDS = 0.25  # between looks: answers make tasks due again
 _LEARN_EVERY = timedelta(minutes=1)
+_SUSPECTS_PART = 4  # of a provider's places: one in four
+_TASKS_LONGEST = timedelta(minutes=5)
+_REFUSED_MOST = 1_000
 _REMEMBERED = 50_000  # open tasks
+
+
+class DiscreetAsker(Asker, Protocol):
+    """An Asker that knows which text must not be kept: the key it asks with."""
+
+    @property
+    def redact(self) -> Redact:
+        """Cuts the key out of a text."""
 
 
 @dataclass(slots=True)
 class Line:
-    """The line to one provider: whom we ask, how fast, and how it has been doing."""
+    """The line to one provider: whom we ask, how fast, and how it has been doing.
+
+    refused: registered tasks that were refused since the last good answer. suspects: questions
+    under way about tasks whose last one failed; they may take a part of the places, so that tasks
+    whose questions hang keep the others waiting once and not again.
+    """
 
     provider: Provider
-    asker: Asker
+    asker: DiscreetAsker
     limiter: RateLimiter
     health: Health
     unverified: Quota = field(init=False)
     last_token: str = ""  # whose unverified task was claimed last
     answered_at: datetime | None = None  # the last answer that was no trouble
     silent_since: datetime | None = None  # the first of the questions it could not be reached for
+    refused: set[str] = field(default_factory=set)
+    suspects: set[str] = field(default_factory=set)
+    probe: str = ""  # the task under way that is to show whether a stopped provider is back
     term: int = 0  # of this process's shifts
     elsewhere_until: float = -math.inf  # another process asks it; do not try before
 
@@ -85,7 +115,14 @@ class Line:
 
     def room(self) -> int:
         """How many questions may be claimed now."""
-        return 0 if self.elsewhere() else self.limiter.free()
+        if self.elsewhere():
+            return 0
+        free = self.limiter.free()
+        return min(free, int(not self.probe)) if self.health.stopped else free
+
+    def room_for_suspects(self) -> int:
+        """How many of them may be about tasks whose last question failed."""
+        return max(1, self.limiter.concurrency // _SUSPECTS_PART) - len(self.suspects)
 
     def elsewhere(self) -> bool:
         """Whether another process asks it, as far as is known."""
@@ -105,8 +142,33 @@ class Line:
         self.term = term
 
     def begin(self, task: Task) -> Inquiry | None:
-        """Note a question about a task that only an unsigned push has named."""
+        """Note a question. An Inquiry: it is about a task that only an unsigned push has named."""
+        if task.poll_failures:
+            self.suspects.add(task.id)
+        if self.health.stopped:
+            self.probe = task.id
         return self.unverified.begin() if task.version == 0 else None
+
+    def end(self, task: Task, inquiry: Inquiry | None) -> None:
+        """Note the end of a question."""
+        self.suspects.discard(task.id)
+        if self.probe == task.id:
+            self.probe = ""
+        if inquiry:
+            self.unverified.end(inquiry)
+
+    def may_ask(self, task: Task) -> bool:
+        """False for a question that was claimed before the provider was stopped.
+
+        It is put again later, behind others: those that were claimed together may all be bad.
+        """
+        return not self.health.stopped or self.probe == task.id
+
+    def refuse(self, task: Task) -> bool:
+        """Note that the provider refused a question; True when it does so with this task alone."""
+        if len(self.refused) < _REFUSED_MOST:
+            self.refused.add(task.id)
+        return self.refused == {task.id}
 
     def note_turns(self, claimed: Sequence[Task]) -> None:
         """Remember which callback token's turn it was last (store.tasks.PollClaim.after)."""
@@ -165,6 +227,7 @@ class Poller:
         self._ahead = timedelta(0)  # of our clock, the store's
         self._looked_at = clock()
         self._plans, self._plans_of = Plans({}), datetime.min.replace(tzinfo=UTC)
+        self._in_vain: Set[str] = frozenset()  # of these providers nothing that is due was claimed
         self._open_at: dict[str, datetime] = {}  # when tasks were seen open, longest ago first
         for line in lines.values():
             line.limiter.work_until(-math.inf, taken_over=False)
@@ -194,7 +257,7 @@ class Poller:
             await self._give_up_confirming(line)
         if now - self._plans_of >= _LEARN_EVERY:
             self._plans, self._plans_of = Plans(await self._store.read(known_durations)), now
-        claim = self._claim(agenda, now)
+        claim, self._in_vain = self._claim(agenda, now), frozenset()
         if claim.wanted or claim.unverified or claim.shifts:
             await self._take(claim)
         return self._rest(agenda, now)
@@ -206,6 +269,7 @@ class Poller:
         unverified = {
             name: min(places, self._lines[name].unverified.room())
             for name, places in _due(agenda.unverified, free, now).items()
+            if not (name in wanted and self._lines[name].health.stopped)
         }
         shifts = frozenset(
             name
@@ -213,7 +277,23 @@ class Poller:
             if line.needs_shift() and (name in wanted or name in unverified or line.limiter.busy())
         )
         after = {name: self._lines[name].last_token for name in unverified}
-        return PollClaim(self._owner, wanted, unverified, LEASE, shifts, SHIFT, after)
+        suspects = {name: self._lines[name].room_for_suspects() for name in wanted}
+        probes = {
+            name: line.health.last_failed
+            for name, line in self._lines.items()
+            if line.health.stopped and name in wanted
+        }
+        return PollClaim(
+            self._owner,
+            wanted,
+            unverified,
+            LEASE,
+            shifts,
+            SHIFT,
+            after,
+            suspects,
+            probes,
+        )
 
     async def _take(self, claim: PollClaim) -> None:
         # counted from before the store does, a shift never ends later here than there
@@ -227,6 +307,7 @@ class Poller:
             self.rounds.start(self._ask(line, task, line.begin(task)), task.id)
         for name, line in self._lines.items():
             line.note_turns([task for task in claimed.tasks if task.provider == name])
+        self._in_vain = claim.wanted.keys() - {task.provider for task in claimed.tasks}
 
     def _rest(self, agenda: Agenda, now: datetime) -> float:
         """Seconds until something is due that can be done; more often while questions run."""
@@ -238,7 +319,8 @@ class Poller:
                 dues = [agenda.verified.get(name)]
                 if line.unverified.room() > 0:
                     dues.append(agenda.unverified.get(name))
-                earliest = max(_BREATH_SECONDS, line.limiter.room_in())
+                breath = _WHILE_ASKING_SECONDS if name in self._in_vain else _BREATH_SECONDS
+                earliest = max(breath, line.limiter.room_in())
                 waits += [max(earliest, (at - now).total_seconds()) for at in dues if at]
         return min(waits)
 
@@ -255,8 +337,7 @@ class Poller:
         try:
             await self._put(line, task, inquiry)
         finally:
-            if inquiry:
-                line.unverified.end(inquiry)
+            line.end(task, inquiry)
 
     async def _put(self, line: Line, task: Task, inquiry: Inquiry | None) -> None:
         early = self._too_early(line.provider, task)
@@ -266,18 +347,20 @@ class Poller:
             return
         name, began = line.provider.name, line.limiter.monotonic()
         try:
-            async with line.limiter.slot():
+            async with line.limiter.slot(partial(line.may_ask, task)):
                 self._watch.waited(name, line.limiter.monotonic() - began)
-                update = await line.provider.query(_Paced(line, inquiry), task, self._clock())
+                found = await line.provider.query(_Paced(line, inquiry), task, self._clock())
         except ShiftOver:
             at_once = Later(task.id, task.poll_fence, timedelta(0), reached=False, asked=False)
             await self._store.write(reschedule, at_once)
         except ProviderError as error:
-            trouble = Failure(error.code, str(error))
+            error.args = (line.asker.redact(str(error)),)
+            trouble = Failure(line.asker.redact(error.code), str(error))
             self._watch.asked(name, error.code)
             self._watch.verdict(Heard(task, self._clock(), error.blame, trouble))
             await self._failed(line, task, error, trouble)
         else:
+            update = redacted(found, line.asker.redact)
             oddity = unknown_word(line.provider, update.provider_status)
             self._watch.asked(name, update.status)
             self._watch.verdict(Heard(task, self._clock(), trouble=oddity))
@@ -288,9 +371,9 @@ class Poller:
     async def _answered(
         self, line: Line, task: Task, update: TaskUpdate, trouble: Failure | None
     ) -> None:
-        line.answered_at, line.silent_since = self._clock(), None
-        if line.health.recovered():
-            logger.warning("provider answers again", extra={"provider": line.provider.name})
+        line.answered_at = self._clock()
+        line.refused.clear()
+        _note_sign(line)
         self._words.note(line.provider, update.provider_status)
         now = self._clock()
         overdue = task.deadline_at <= now and task.status is not Status.TIMED_OUT
@@ -329,35 +412,53 @@ class Poller:
         return now - before if before else None
 
     async def _failed(self, line: Line, task: Task, error: ProviderError, trouble: Failure) -> None:
-        wait = self._slow_down(line, error) if error.blame is not Blame.TASK else timedelta(0)
         now = self._clock()
-        if error.blame in (Blame.WAY, Blame.PROVIDER):
-            line.silent_since = line.silent_since or now
-        else:
-            line.silent_since = None
-        if error.permanent and task.poll_failures + 1 >= NOT_FOUND_TRIES:
+        stop = timedelta(0)
+        if error.blame is Blame.TASK:
+            _note_sign(line)
+        elif task.version > 0:  # anyone with the URL can name tasks that make answers fail
+            line.silent_since = None if error.blame is Blame.KEY else line.silent_since or now
+            stop = self._slow_down(line, task, error)
+        refused = error.permanent and error.blame is Blame.TASK
+        if refused and self._is_final(line, task, error):
             await self._give_up(task, trouble)
+            line.refused.discard(task.id)
             return
         if _hint_is_due(line, task, error, now):
             await self._store.write(record, _as_it_came(task))
             return
-        ask_in = self._pace(line.provider, task, now)
-        if ask_in is not None and error.blame is Blame.TASK:
-            ask_in *= 2 ** min(task.poll_failures, 4)
-            wait = error.retry_after or wait
-        if ask_in is not None:
-            ask_in = max(ask_in, wait)
-        # trouble with the provider says nothing about the task, and is not counted against it
-        own = error.blame is Blame.TASK
-        later = Later(task.id, task.poll_fence, ask_in, own, trouble, reached=own)
+        if task.poll_failures == 1:
+            about = {"provider": task.provider, "task": task.id, "code": error.code}
+            logger.info("no news of a task, twice in a row: %s", error, extra=about)
+        pace = self._pace(line.provider, task, now)
+        # an outage before says nothing about how often this task was refused
+        failures = task.poll_refusals if refused else task.poll_failures
+        ask_in = None if pace is None else max(backoff(pace, failures, error), stop)
+        reached = error.blame is Blame.TASK
+        later = Later(
+            task.id, task.poll_fence, ask_in, True, trouble, reached=reached, refused=refused
+        )
         await self._store.write(reschedule, later)
 
-    def _slow_down(self, line: Line, error: ProviderError) -> timedelta:
-        """Slow the provider down, not the task; questions that failed together count as one."""
+    def _is_final(self, line: Line, task: Task, error: ProviderError) -> bool:
+        """True when a refusal ends the task: it came often enough, and not for every task at once.
+
+        A server at a wrong base URL may refuse in the very shape that the provider uses.
+        """
+        alone = task.version == 0 or line.refuse(task) or error.code == Code.TOO_LARGE
+        return alone and task.poll_refusals + 1 >= NOT_FOUND_TRIES
+
+    def _slow_down(self, line: Line, task: Task, error: ProviderError) -> timedelta:
+        """Leave the provider alone if this is not the task's own trouble; for how long.
+
+        Questions that failed together count as one.
+        """
         left = line.limiter.delay_left()
         if left > 0:
             return timedelta(seconds=left)
-        slowdown = line.health.trouble(error.code, error.retry_after)
+        slowdown = line.health.failed(task.id, error.code, error.retry_after)
+        if slowdown is None:
+            return timedelta(0)
         line.limiter.slow_down(slowdown.delay)
         if slowdown.changed:
             logger.warning(
@@ -398,6 +499,25 @@ class Poller:
         if not _plannable(task):
             return None
         return self._plans.too_early(provider, task, self._clock() + self._ahead)
+
+
+def _note_sign(line: Line) -> None:
+    """Note that the provider itself answered."""
+    line.silent_since = None
+    if line.health.is_there():
+        logger.warning("provider answers again", extra={"provider": line.provider.name})
+
+
+def backoff(pace: timedelta, failures: int, error: ProviderError) -> timedelta:
+    """How long to leave a task alone after one more failure than these in a row. Pure."""
+    most = max(pace, _TASKS_LONGEST if error.blame is Blame.TASK else LONGEST_DELAY)
+    times: int = 2 ** min(failures, 8)
+    wait = min(pace * times, most)
+    if error.retry_after is None:
+        return wait
+    if error.blame is Blame.TASK:
+        return error.retry_after
+    return max(wait, min(error.retry_after, LONGEST_RETRY_AFTER))
 
 
 def _plannable(task: Task) -> bool:

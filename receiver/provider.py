@@ -46,10 +46,10 @@ class ProviderError(Exception):
 
 
 class UnreadableBody(ProviderError):
-    """Not this provider's shape."""
+    """Not this provider's shape. blame: WAY for an answer that nothing shows to be the provider's."""
 
-    def __init__(self, message: str) -> None:
-        super().__init__(message, code=Code.UNREADABLE)
+    def __init__(self, message: str, *, blame: Blame = Blame.TASK) -> None:
+        super().__init__(message, code=Code.UNREADABLE, blame=blame)
 
 
 class BadSignature(Exception):
@@ -58,11 +58,15 @@ class BadSignature(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A provider's answer to a question: status, lower-case headers, and the body read as JSON."""
+    """A provider's answer to a question: status, lower-case headers, and the body read as JSON.
+
+    cut: the answer was so large that its end was not read; members are missing in the body.
+    """
 
     status: int
     headers: Mapping[str, str]
     body: Any
+    cut: bool = False
 
 
 class Asker(Protocol):
@@ -90,6 +94,19 @@ class KeyRing(Protocol):
         """The 32-byte public key of that id in the JWKS at url, or None when it has none."""
 
 
+def unreadable(provider: Provider, answer: Answer, what: str) -> ProviderError:
+    """The error for an answer that says nothing of its task.
+
+    One that is the provider's own says that the provider is there. One that was cut would be cut
+    again: asking once more does not help.
+    """
+    own = provider.owns(answer.status, answer.body)
+    if answer.cut and own:
+        what = f"{provider.title}: the answer is too large to be read"
+        return ProviderError(what, code=Code.TOO_LARGE, permanent=True)
+    return UnreadableBody(f"{provider.title}: {what}", blame=Blame.TASK if own else Blame.WAY)
+
+
 @dataclass(frozen=True, slots=True)
 class Budget:
     """How hard a provider may be asked."""
@@ -108,6 +125,13 @@ class Provider(Protocol):
     pushes: bool  # can it push to a callback URL at all?
     signed: bool  # does it sign what it pushes?
     words: frozenset[str]  # every status word it is known to use, casefolded
+
+    def owns(self, status: int, body: Any) -> bool:
+        """True when an answer with this HTTP status has a shape that the provider documents.
+
+        Anything may answer in a provider's place: a gateway, a login page, a server at a wrong base
+        URL. An error ends a task only in the provider's own shape.
+        """
 
     def challenge(self, body: Any) -> Any:
         """The value to echo, or NO_CHALLENGE."""

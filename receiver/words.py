@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from receiver.common_words import common_status
 from receiver.failures import Code
 from receiver.provider import Provider
 from store.events import Failure
@@ -30,7 +31,7 @@ class UnknownWords:
         """Log a word the first time it is met."""
         plain = word.strip().casefold()[:64]
         key = (provider.name, plain)
-        if not plain or plain in provider.words or key in self._met or len(self._met) >= _MOST:
+        if _is_known(provider, word) or key in self._met or len(self._met) >= _MOST:
             return
         self._met.add(key)
         logger.warning(
@@ -40,11 +41,15 @@ class UnknownWords:
 
 def unknown_word(provider: Provider, word: str) -> Failure | None:
     """The trouble of a task whose status word nobody knows; None for a known word."""
-    plain = word.strip()
-    if not plain or plain.casefold() in provider.words:
+    if _is_known(provider, word):
         return None
     return Failure(
         Code.UNKNOWN_WORD,
-        f"{provider.title} says {plain[:64]!r}, a status word that Taskbell does not know:"
+        f"{provider.title} says {word.strip()[:64]!r}, a status word that Taskbell does not know:"
         " it counts as processing",
     )
+
+
+def _is_known(provider: Provider, word: str) -> bool:
+    plain = word.strip().casefold()
+    return not plain or plain in provider.words or common_status(plain) is not None

@@ -79,12 +79,16 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """One thing a task made. MiniMax v1 pushes name a file_id and leave the URL to a second call."""
+    """One thing a task made. MiniMax v1 pushes name a file_id and leave the URL to a second call.
+
+    note: why there is no URL, in words.
+    """
 
     url: str | None = None
     kind: Kind | None = None
     file_id: str | None = None
     expires_at: datetime | None = None
+    note: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +153,7 @@ class Task:
     next_poll_at: datetime | None = None
     polls: int = 0
     poll_failures: int = 0  # in a row
+    poll_refusals: int = 0  # of these, those in which the provider itself refused the question
     poll_fence: int = 0
     poll_claims: int = 0  # since the last one that was finished
     # an unsigned ending that waits for the provider's word
@@ -298,6 +303,7 @@ def _output_json(output: Output) -> dict[str, Any]:
         "kind": output.kind,
         "file_id": output.file_id,
         "expires_at": rfc3339(output.expires_at) if output.expires_at else None,
+        "note": output.note,
     }
 
 

@@ -448,6 +448,7 @@ def _plan(task: Task, report: Report, now: datetime) -> dict[str, Any]:
         plan |= {
             "polls": task.polls + 1,
             "poll_failures": 0,
+            "poll_refusals": 0,
             "poll_claims": 0,
             # a new fence: whoever else still holds the old claim releases nothing
             "poll_fence": task.poll_fence + 1,

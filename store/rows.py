@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Row
 
 from store.events import Failure, Kind, Output, Source, Status, Task, TaskUpdate
+from store.outputs import whole_or_noted
 from store.text import clean, clean_json
 
 _OUTPUTS = 100
 _MESSAGE = 4_096
-_URL = 8_192
+_NOTE = 500
 
 
 def task_from_row(row: Row[Any]) -> Task:
@@ -44,6 +46,7 @@ def task_from_row(row: Row[Any]) -> Task:
         next_poll_at=v["next_poll_at"],
         polls=v["polls"],
         poll_failures=v["poll_failures"],
+        poll_refusals=v["poll_refusals"],
         poll_fence=v["poll_fence"],
         poll_claims=v["poll_claims"],
         token_id=v["token_id"],
@@ -56,7 +59,7 @@ TASK_STATE = (
     *("family", "kind", "model", "status", "provider_status", "progress", "outputs", "error"),
     *("usage", "metadata", "version", "updated_at", "finished_at", "deadline_at", "source"),
     *("confirmed", "expect_push", "rescued_by_poll", "next_poll_at", "hint", "hint_at", "polls"),
-    *("poll_failures", "poll_fence", "token_id", "poll_claims"),
+    *("poll_failures", "poll_refusals", "poll_fence", "token_id", "poll_claims"),
 )
 """The columns that an update may change."""
 
@@ -87,6 +90,7 @@ def task_state(task: Task) -> dict[str, Any]:
         "hint_at": task.hint_at,
         "polls": task.polls,
         "poll_failures": task.poll_failures,
+        "poll_refusals": task.poll_refusals,
         "poll_fence": task.poll_fence,
         "poll_claims": task.poll_claims,
         "token_id": task.token_id,
@@ -116,16 +120,18 @@ def clean_update(update: TaskUpdate) -> TaskUpdate:
         family=update.family,
         progress=update.progress,
         outputs=tuple(
-            Output(
-                url=clean(output.url, _URL) if output.url else None,
-                kind=output.kind,
-                file_id=clean(output.file_id, 128) if output.file_id else None,
-                expires_at=output.expires_at,
-            )
-            for output in update.outputs[:_OUTPUTS]
+            _clean_output(whole_or_noted(output)) for output in update.outputs[:_OUTPUTS]
         ),
         error=Failure(clean(error.code, 64), clean(error.message, _MESSAGE)) if error else None,
         usage=clean_json(update.usage),
+    )
+
+
+def _clean_output(output: Output) -> Output:
+    return replace(
+        output,
+        file_id=clean(output.file_id, 128) if output.file_id else None,
+        note=clean(output.note, _NOTE) if output.note else None,
     )
 
 
@@ -167,6 +173,7 @@ def _output_json(output: Output) -> dict[str, Any]:
         "kind": output.kind,
         "file_id": output.file_id,
         "expires_at": output.expires_at.isoformat() if output.expires_at else None,
+        "note": output.note,
     }
 
 
@@ -176,4 +183,5 @@ def _output(value: Mapping[str, Any]) -> Output:
         kind=Kind(value["kind"]) if value["kind"] else None,
         file_id=value["file_id"],
         expires_at=datetime.fromisoformat(value["expires_at"]) if value["expires_at"] else None,
+        note=value.get("note"),  # missing in what earlier versions wrote
     )

@@ -148,6 +148,7 @@ class TaskRow(Base, table=True):
     polls: int
     poll_claims: int  # since the last one that was finished
     poll_failures: int
+    poll_refusals: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
     poll_fence: int
     poll_owner: str | None = Field(default=None, max_length=64)
     poll_error: str | None = Field(default=None, sa_type=Text)

@@ -14,7 +14,9 @@ from sqlalchemy import (
     CompoundSelect,
     Connection,
     Executable,
+    Integer,
     Select,
+    Text,
     and_,
     bindparam,
     case,
@@ -94,7 +96,9 @@ class PollClaim:
     unverified: of these providers, how many tasks that only an unsigned push has named. shifts: of
     which providers a shift is to be taken or prolonged, for `shift` from now; where another process
     has it, nothing is claimed. after: whose unverified task of a provider was claimed last: callback
-    tokens take turns, so that one that leaked keeps nobody waiting.
+    tokens take turns, so that one that leaked keeps nobody waiting. suspects: of `wanted`, how many
+    may be tasks whose last question failed. probes: of these providers one task that did not fail
+    last, if one is due, and the named one only when no other is.
     """
 
     owner: str
@@ -104,6 +108,8 @@ class PollClaim:
     shifts: frozenset[str] = frozenset()
     shift: timedelta = timedelta(0)
     after: Mapping[str, str] = field(default_factory=dict)
+    suspects: Mapping[str, int] = field(default_factory=dict)
+    probes: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +134,7 @@ def _claim_one(tx: Tx, claim: PollClaim) -> Claimed:
     ids: list[str] = []
     for provider, limit in claim.wanted.items():
         if limit > 0 and provider not in not_ours:
-            ids.extend(_lock_due(tx, provider, limit))
+            ids.extend(_lock_due(tx, provider, limit, claim))
     for provider, limit in claim.unverified.items():
         if limit > 0 and provider not in not_ours:
             ids.extend(_lock_unverified(tx, provider, limit, claim.after.get(provider, "")))
@@ -140,14 +146,45 @@ def _waiting(provider: str, verified: bool) -> list[ColumnElement[bool]]:
     return [tasks.c.provider == provider, tasks.c.next_poll_at.is_not(None), version]
 
 
-def _lock_due(tx: Tx, provider: str, limit: int) -> list[str]:
+def _lock_due(tx: Tx, provider: str, limit: int, claim: PollClaim) -> list[str]:
+    if provider in claim.probes:
+        return _lock_probe(tx, provider, claim.probes[provider])
+    due = _lock(tx, provider, limit)
+    suspects = [task_id for task_id, failures in due if failures]
+    passed_over = suspects[max(0, claim.suspects.get(provider, limit)) :]
+    chosen = [task_id for task_id, _ in due if task_id not in passed_over]
+    if passed_over:
+        chosen += _ids(_lock(tx, provider, len(passed_over), _SOUND, tasks.c.id.not_in(chosen)))
+    return chosen
+
+
+def _lock_probe(tx: Tx, provider: str, last_failed: str) -> list[str]:
+    """One task to try a provider with that was stopped."""
+    for condition in ([_SOUND], [tasks.c.id != last_failed], []):
+        found = _lock(tx, provider, 1, *condition)
+        if found:
+            return _ids(found)
+    return []
+
+
+_SOUND = tasks.c.poll_failures == word(0)
+
+
+def _lock(
+    tx: Tx, provider: str, limit: int, *conditions: ColumnElement[bool]
+) -> list[tuple[str, int]]:
     query = (
-        select(tasks.c.id)
-        .where(*_waiting(provider, verified=True), tasks.c.next_poll_at <= tx.now)
+        select(tasks.c.id, tasks.c.poll_failures)
+        .where(*_waiting(provider, verified=True), tasks.c.next_poll_at <= tx.now, *conditions)
         .order_by(tasks.c.next_poll_at)
         .limit(limit)
     )
-    return list(tx.connection.execute(tx.database.locked(query, skip=True)).scalars())
+    rows = tx.connection.execute(tx.database.locked(query, skip=True))
+    return [(row.id, row.poll_failures) for row in rows]
+
+
+def _ids(found: Sequence[tuple[str, int]]) -> list[str]:
+    return [task_id for task_id, _ in found]
 
 
 def _lock_unverified(tx: Tx, provider: str, limit: int, after: str) -> list[str]:
@@ -188,6 +225,8 @@ def _lease(tx: Tx, ids: list[str], claim: PollClaim) -> tuple[Task, ...]:
                 poll_error=f"parked: {PARKED_AFTER} questions were started and never finished",
             )
         )
+    place = {task_id: number for number, task_id in enumerate(ids)}  # longest due first
+    claimed.sort(key=lambda task: place[task.id])
     return tuple(task for task in claimed if task.poll_claims <= PARKED_AFTER)
 
 
@@ -220,8 +259,9 @@ def _park_unreadable(tx: Tx, task_id: str, why: str) -> None:
 class Later:
     """A question that brought no news: when to ask again (None: never), and what went wrong.
 
-    failed counts against the task; reached says that the provider answered at all. asked: False
-    when the question was not put after all. trouble: what to show on the task, a code and words;
+    failed counts against the task; reached says that the provider answered at all. refused: the
+    provider itself will not answer this question; such failures in a row are counted apart. asked:
+    False when the question was not put after all. trouble: what to show on the task, a code and words;
     None ends what was shown.
     """
 
@@ -232,6 +272,7 @@ class Later:
     trouble: Failure | None = None
     reached: bool = True
     asked: bool = True
+    refused: bool = False
 
 
 _TIME = tasks.c.next_poll_at.type
@@ -252,10 +293,15 @@ _RESCHEDULE = Bulk(
             ),
             else_=_AT,
         ),
-        polls=tasks.c.polls + bindparam("questions"),
+        polls=tasks.c.polls + bindparam("questions", type_=Integer),
         poll_claims=word(0),
-        poll_failures=(tasks.c.poll_failures + word(1)) * bindparam("again"),
-        poll_error=bindparam("trouble"),
+        # a question that was not put changes neither; failures of other kinds end no row of refusals
+        poll_failures=tasks.c.poll_failures * bindparam("goes_on") + bindparam("failed"),
+        poll_refusals=tasks.c.poll_refusals * bindparam("goes_on") + bindparam("refused"),
+        poll_error=case(
+            (bindparam("questions", type_=Integer) == word(0), tasks.c.poll_error),
+            else_=bindparam("trouble", type_=Text),
+        ),
         # a held ending waits for a provider that is out of reach, from its last answer on
         hint_at=case(
             (
@@ -276,7 +322,9 @@ def _reschedule(tx: Tx, items: Sequence[Later]) -> list[None]:
             "at_present": tx.now,
             "reached_at": tx.now if item.reached else None,
             "questions": int(item.asked),
-            "again": int(item.failed),
+            "goes_on": int(item.failed or not item.asked),
+            "failed": int(item.failed),
+            "refused": int(item.refused),
             "trouble": clean(item.trouble.message, 500) if item.trouble else None,
         }
         for item in sorted(items, key=lambda item: item.task_id)

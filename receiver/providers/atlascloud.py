@@ -17,8 +17,10 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from receiver.asking import refuse
+from receiver.failures import Code
 from receiver.provider import (
     NO_CHALLENGE,
+    Answer,
     Asker,
     BadSignature,
     Budget,
@@ -26,9 +28,13 @@ from receiver.provider import (
     Provider,
     ProviderError,
     UnreadableBody,
+    unreadable,
 )
 from receiver.reading import (
+    as_far_as_read,
     ask_once_more,
+    bounded,
+    contradicts_itself,
     outputs_of,
     read_failure,
     read_id,
@@ -58,11 +64,13 @@ WORDS = {
 }
 # what stands beside the payload of a push; OK can be said of a failed task, so it comes second
 PUSH_WORDS = WORDS | {"ok": Status.SUCCEEDED, "error": Status.FAILED}
+PUSH_WORDS_THAT_TELL = WORDS | {"error": Status.FAILED}
 EVENT_KINDS = {
     "image.task.terminal": Kind.IMAGE,
     "video.task.terminal": Kind.VIDEO,
     "audio.task.terminal": Kind.AUDIO,
 }
+PREDICTION_FIELDS = {"status", "outputs", "model", "metrics", "created_at"}
 OUTPUT_FIELDS = ("outputs", "output", "files")
 
 # what the predictions page advises
@@ -88,6 +96,14 @@ class AtlasCloud:
     pushes = True
     signed = True
     words = frozenset(PUSH_WORDS)
+
+    def owns(self, status: int, body: Any) -> bool:
+        found = read_object(body)
+        if _error_code(found) is not None:
+            return status in (200, found["code"])
+        data = read_object(found.get("data"))
+        named = read_id(data.get("id")) is not None and bool(data.keys() & PREDICTION_FIELDS)
+        return status == 200 and (named or read_word(_prediction(found).get("status")) is not None)
 
     def challenge(self, body: Any) -> Any:
         return NO_CHALLENGE
@@ -117,6 +133,8 @@ class AtlasCloud:
         word = read_word(payload.get("status")) or read_word(push.get("status"))
         if word is None:
             raise UnreadableBody("Atlas Cloud: a push without a status")
+        if contradicts_itself(push, PUSH_WORDS_THAT_TELL):
+            raise UnreadableBody("Atlas Cloud: a push that contradicts itself")
         failure = read_failure(
             payload.get("error") or push.get("error"),
             payload.get("error_code") or push.get("error_code"),
@@ -128,18 +146,25 @@ class AtlasCloud:
     async def query(self, ask: Asker, task: Task, now: datetime) -> TaskUpdate:
         answer = await ask.get(PREDICTION_PATH + segment(task.provider_task_id))
         body = read_object(answer.body)
-        found = read_object(body.get("data"))
-        if not found and read_id(body.get("id")):  # the docs show it wrapped and bare
-            found = body
+        found = _prediction(body)
         word = read_word(found.get("status"))
         if word is None:
-            raise _no_prediction(body, now)
+            raise self._no_prediction(answer, now)
+        if contradicts_itself(body, WORDS):
+            raise UnreadableBody("Atlas Cloud: an answer that contradicts itself")
         task_id = read_id(found.get("id"))
         if task_id not in (None, task.provider_task_id):
-            raise UnreadableBody("Atlas Cloud: an answer about another task")
+            raise ProviderError("Atlas Cloud: an answer about another task", code=Code.OTHER_TASK)
         failure = read_failure(found.get("error"), found.get("error_code"), word)
         update = _update(found, task_id, status_of(word, WORDS), word, task.kind, failure)
-        return ask_once_more(update, task)
+        return ask_once_more(as_far_as_read(update, answer), task)
+
+    def _no_prediction(self, answer: Answer, now: datetime) -> ProviderError:
+        # {"code": 401, "msg": …, "data": null} means the same under any HTTP status
+        code = _error_code(read_object(answer.body))
+        if code is not None:
+            return refuse(code, {}, answer.body, now, own=True)
+        return unreadable(PROVIDER, answer, "an answer that holds no prediction")
 
     def pace(self, task: Task, now: datetime) -> timedelta:
         return IMAGE_PACE if task.kind is Kind.IMAGE else PACE
@@ -162,12 +187,18 @@ def _signature(headers: Mapping[str, str]) -> bytes:
     return base64.urlsafe_b64decode(match[1] + "==")
 
 
-def _no_prediction(body: Mapping[str, Any], now: datetime) -> ProviderError:
-    # {"code": 401, "msg": …, "data": null} means the same under any HTTP status
+def _prediction(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The prediction of an answer: the docs show it wrapped and bare."""
+    found = read_object(body.get("data"))
+    return body if not found and read_id(body.get("id")) else found
+
+
+def _error_code(body: Mapping[str, Any]) -> int | None:
+    """The HTTP status in an error of the documented shape: code and msg, and data that is null."""
     code = body.get("code")
-    if type(code) is int and 400 <= code <= 599:
-        return refuse(code, {}, body, now)
-    return UnreadableBody("Atlas Cloud: an answer that holds no prediction")
+    if type(code) is not int or not 400 <= code <= 599 or not read_text(body.get("msg")):
+        return None
+    return None if body.get("data") else code
 
 
 def _update(
@@ -180,7 +211,7 @@ def _update(
 ) -> TaskUpdate:
     urls = [url for field in OUTPUT_FIELDS for url in read_urls(found.get(field))]
     succeeded = status is Status.SUCCEEDED
-    outputs = outputs_of(list(dict.fromkeys(urls)), kind) if succeeded else ()
+    outputs = bounded(outputs_of(list(dict.fromkeys(urls)), kind)) if succeeded else ()
     return TaskUpdate(
         status=status,
         provider_status=word,

@@ -25,9 +25,12 @@ from receiver.provider import (
     Provider,
     ProviderError,
     UnreadableBody,
+    unreadable,
 )
 from receiver.reading import (
+    as_far_as_read,
     ask_once_more,
+    contradicts_itself,
     read_code,
     read_failure,
     read_id,
@@ -101,6 +104,13 @@ class MiniMax:
     signed = False
     words = frozenset(FLAT_WORDS) | frozenset(V2_WORDS)
 
+    def owns(self, status: int, body: Any) -> bool:
+        found = read_object(body)
+        if read_code(read_object(found.get("base_resp")).get("status_code")) or _is_v2_error(found):
+            return True
+        named = isinstance(found.get("task"), dict) or read_id(found.get("task_id"))
+        return status == 200 and bool(named or _speaks_of_a_task(found))
+
     def challenge(self, body: Any) -> Any:
         """Any value; null beside a task is a push, as in the vendor's own sample."""
         found = read_object(body)
@@ -115,10 +125,14 @@ class MiniMax:
 
     def parse(self, body: Any) -> TaskUpdate:
         push = read_object(body)
+        if contradicts_itself(push, FLAT_WORDS | V2_WORDS):
+            raise UnreadableBody("MiniMax: a push that contradicts itself")
         if isinstance(push.get("task"), dict):
             update = _read_v2(push["task"])
-        else:
+        elif push.get("task") is None:
             update = _read_flat_push(push)
+        else:
+            raise UnreadableBody("MiniMax: a push whose task is no object")
         if update.provider_task_id is None:
             raise UnreadableBody("MiniMax: a push that names no task")
         return update
@@ -129,12 +143,13 @@ class MiniMax:
             try:
                 update = await _ask_family(ask, family, task, now)
             except ProviderError as error:
-                if not error.permanent:
+                if not error.permanent and error.code != Code.FOREIGN:
                     raise
                 refusals.append(error)
             else:
                 return replace(update, family=family)
-        raise refusals[0]
+        # where something else answered, the task may still be
+        raise next((error for error in refusals if not error.permanent), refusals[0])
 
     def pace(self, task: Task, now: datetime) -> timedelta:
         return IMAGE_PACE if task.kind is Kind.IMAGE else PACE
@@ -153,10 +168,10 @@ async def _ask_family(ask: Asker, family: str, task: Task, now: datetime) -> Tas
     if family == "v2":
         path = V2_PATH + segment(task.provider_task_id)
         answer = await ask.get(path, raw_statuses=V2_RAW_STATUSES)
-        return _about(task, _read_v2_answer(answer, now))
+        return as_far_as_read(_about(task, _read_v2_answer(answer, now)), answer)
     answer = await ask.get(FLAT_PATHS[family], {"task_id": task.provider_task_id})
     kind = Kind.AUDIO if family == "speech" else Kind.VIDEO
-    update = _about(task, _read_flat_answer(read_object(answer.body), kind))
+    update = as_far_as_read(_about(task, _read_flat_answer(answer, kind)), answer)
     life = TEMPLATE_LIFE if family == "template" else FILE_LIFE
     outputs = [await _with_link(ask, output, life, now) for output in update.outputs]
     return ask_once_more(replace(update, outputs=tuple(outputs)), task)
@@ -164,7 +179,7 @@ async def _ask_family(ask: Asker, family: str, task: Task, now: datetime) -> Tas
 
 def _about(task: Task, update: TaskUpdate) -> TaskUpdate:
     if update.provider_task_id not in (None, task.provider_task_id):
-        raise UnreadableBody("MiniMax: an answer about another task")
+        raise ProviderError("MiniMax: an answer about another task", code=Code.OTHER_TASK)
     return update
 
 
@@ -182,21 +197,38 @@ def _read_flat_push(push: Mapping[str, Any]) -> TaskUpdate:
     return _flat_update(push, status, word, Kind.VIDEO)  # speech takes no callback_url
 
 
-def _read_flat_answer(answer: Mapping[str, Any], kind: Kind) -> TaskUpdate:
+def _read_flat_answer(answer: Answer, kind: Kind) -> TaskUpdate:
     """Read a query's answer, where base_resp may speak of the task or of the question."""
-    word = read_word(answer.get("status")) or ""
-    code = _base_code(answer)
+    body = read_object(answer.body)
+    word = read_word(body.get("status")) or ""
+    code = _base_code(body)
+    if contradicts_itself(body, FLAT_WORDS):
+        raise UnreadableBody("MiniMax: an answer that contradicts itself")
     if code in SENSITIVE:
-        return _flat_update(answer, Status.FAILED, word, kind)
+        return _flat_update(body, Status.FAILED, word, kind)
     status = status_of(word, FLAT_WORDS)
     if code is not None:
-        trouble = _trouble(code, _base_message(answer))
-        named = read_id(answer.get("task_id")) is not None
+        trouble = _trouble(code, _base_message(body))
+        named = read_id(body.get("task_id")) is not None
         if status is not Status.FAILED or trouble.blame is not Blame.TASK or not named:
             raise trouble
-    elif not word:
-        raise UnreadableBody("MiniMax: an answer without a status")
-    return _flat_update(answer, status, word, kind)
+    elif not word or not PROVIDER.owns(answer.status, body):
+        raise unreadable(PROVIDER, answer, "an answer that tells nothing of a task")
+    return _flat_update(body, status, word, kind)
+
+
+def _speaks_of_a_task(body: Mapping[str, Any]) -> bool:
+    """True when a flat body says more than a status, which many services answer with."""
+    if read_word(body.get("status")) is None:
+        return False
+    inner = read_object(body.get("data"))
+    ids = (body.get("task_id"), body.get("file_id"))
+    return any(map(read_id, ids)) or bool(body.get("video_url") or inner.get("video_url"))
+
+
+def _is_v2_error(body: Mapping[str, Any]) -> bool:
+    error = read_object(body.get("error"))
+    return body.get("type") == "error" and read_text(error.get("message")) is not None
 
 
 def _flat_update(body: Mapping[str, Any], status: Status, word: str, kind: Kind) -> TaskUpdate:
@@ -221,7 +253,9 @@ def _flat_update(body: Mapping[str, Any], status: Status, word: str, kind: Kind)
 
 async def _with_link(ask: Asker, output: Output, life: timedelta, now: datetime) -> Output:
     if output.url is None and output.file_id is not None:
-        output, life = replace(output, url=await _file_url(ask, output.file_id)), FILE_LIFE
+        url = await _file_url(ask, output.file_id)
+        note = None if url else "MiniMax gives no link to this file"
+        output, life = replace(output, url=url, note=note), FILE_LIFE
     return replace(output, expires_at=now + life) if output.url else output
 
 
@@ -236,19 +270,24 @@ async def _file_url(ask: Asker, file_id: str) -> str | None:
         code = _base_code(body)
         if code is not None:
             raise _trouble(code, _base_message(body))
+        if not isinstance(body.get("file"), dict):
+            raise unreadable(PROVIDER, answer, "an answer that holds no file")
     except ProviderError as error:
         if error.permanent:
             return None
         raise
-    if not isinstance(body.get("file"), dict):
-        raise UnreadableBody("MiniMax: an answer that holds no file")
     return read_text(body["file"].get("download_url"))  # not in every version of the page
 
 
 def _read_v2_answer(answer: Answer, now: datetime) -> TaskUpdate:
     body = read_object(answer.body)
     if answer.status == 200 and isinstance(body.get("task"), dict):
+        if contradicts_itself(body, V2_WORDS):
+            raise UnreadableBody("MiniMax: an answer that contradicts itself")
         return _read_v2(body["task"])
+    own = PROVIDER.owns(answer.status, body)
+    if answer.status != 200 and not own:
+        raise refuse(answer.status, answer.headers, answer.body, now, own=False)
     message = read_text(read_object(body.get("error")).get("message")) or ""
     trailing = re.search(r"\((\d{4,5})\)\s*$", message)
     code = trailing[1] if trailing else _base_code(body)
@@ -258,10 +297,10 @@ def _read_v2_answer(answer: Answer, now: datetime) -> TaskUpdate:
     if _unknown_task(code, message):
         raise _trouble(code or INVALID_PARAMS, message)
     if answer.status != 200:
-        raise refuse(answer.status, answer.headers, answer.body, now)
+        raise refuse(answer.status, answer.headers, answer.body, now, own=True)
     if code is not None:
         raise _trouble(code, message)
-    raise UnreadableBody("MiniMax: an answer that holds no task")
+    raise unreadable(PROVIDER, answer, "an answer that holds no task")
 
 
 def _read_v2(task: Mapping[str, Any]) -> TaskUpdate:

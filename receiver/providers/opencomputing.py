@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from receiver.asking import refuse
+from receiver.common_words import common_status
 from receiver.failures import Blame, Code
 from receiver.provider import (
     NO_CHALLENGE,
@@ -21,10 +22,13 @@ from receiver.provider import (
     Provider,
     ProviderError,
     UnreadableBody,
+    unreadable,
 )
 from receiver.reading import (
-    MAX_OUTPUTS,
+    as_far_as_read,
     ask_once_more,
+    bounded,
+    contradicts_itself,
     outputs_of,
     read_failure,
     read_object,
@@ -48,7 +52,9 @@ WORDS = {
 }
 # the order outputs are listed in: beside a video the image is its cover
 OUTPUT_FIELDS = {"video": Kind.VIDEO, "image": Kind.IMAGE, "audio": Kind.AUDIO}
-WRAPPER_WORDS = ("ok", "error")  # about the request, never about the task
+VAGUE_WORDS = ("ok", "error", "fail")
+TASK_FIELDS = ("taskid", "usage", "model", "output", *OUTPUT_FIELDS)
+ERROR_STATUSES = (400, 401, 403, 429)
 
 BALANCE_WORDS = ("balance", "余额")
 BALANCE_WAIT = timedelta(minutes=5)
@@ -67,6 +73,15 @@ class OpenComputing:
     signed = False
     words = frozenset(WORDS)
 
+    def owns(self, status: int, body: Any) -> bool:
+        """Errors are {"error": text} and nothing else. No page shows a 404: the word is UNKNOWN."""
+        found = read_object(body)
+        if status != 200:
+            said = found.keys() == {"error"} and read_text(found["error"]) is not None
+            return said and status in ERROR_STATUSES
+        places = (found, read_object(found.get("data")))
+        return any(_speaks_of_a_task(each) or read_text(each.get("taskid")) for each in places)
+
     def challenge(self, body: Any) -> Any:
         return NO_CHALLENGE
 
@@ -83,7 +98,8 @@ class OpenComputing:
         answer = await ask.get(TASKS_PATH, params, raw_statuses=(429,))
         if answer.status == 429:
             raise _slow_down(answer, now)
-        return ask_once_more(_read(_unwrap(answer.body), task.kind), task)
+        update = as_far_as_read(_read(_unwrap(answer), task.kind), answer)
+        return ask_once_more(update, task)
 
     def pace(self, task: Task, now: datetime) -> timedelta:
         age = min(max(now - task.created_at, timedelta(0)), SLOWEST_AT)
@@ -94,7 +110,8 @@ def _slow_down(answer: Answer, now: datetime) -> ProviderError:
     # 429 is documented for an empty account, too: no question helps until somebody pays
     words = (read_text(read_object(answer.body).get("error")) or "").casefold()
     if not any(word in words for word in BALANCE_WORDS):
-        return refuse(answer.status, answer.headers, answer.body, now)
+        own = PROVIDER.owns(answer.status, answer.body)
+        return refuse(answer.status, answer.headers, answer.body, now, own=own)
     return ProviderError(
         "元境: 429, insufficient balance",
         code=Code.BALANCE,
@@ -103,22 +120,42 @@ def _slow_down(answer: Answer, now: datetime) -> ProviderError:
     )
 
 
-def _unwrap(body: Any) -> Mapping[str, Any]:
-    """The task of a flat or wrapped answer. Raises UnreadableBody."""
-    answer = read_object(body)
-    word = read_word(answer.get("status"))
-    if word is not None and word.strip().casefold() not in WRAPPER_WORDS:
-        return answer
-    inner = read_object(answer.get("data"))
-    if not inner:
-        raise UnreadableBody("元境: an answer that holds no task")
-    return inner
+def _unwrap(answer: Answer) -> Mapping[str, Any]:
+    """The task of a flat or wrapped answer. Raises ProviderError."""
+    body = read_object(answer.body)
+    inner = read_object(body.get("data"))
+    wrapped = _is_vague(_word(body)) and _speaks_of_a_task(inner)
+    if not wrapped and not _speaks_of_a_task(body):
+        raise unreadable(PROVIDER, answer, "an answer that holds no task")
+    # a wrapper's word is about the request
+    if contradicts_itself(inner if wrapped else body, WORDS, with_ids=False):
+        raise UnreadableBody("元境: an answer that contradicts itself")
+    return inner if wrapped else body
+
+
+def _speaks_of_a_task(found: Mapping[str, Any]) -> bool:
+    """True for an object whose status is a task's.
+
+    Many services answer with a status and no more, and with words that are in use for tasks, too.
+    Such a word counts where something else speaks of a task.
+    """
+    word = _word(found)
+    return bool(word) and (not _is_vague(word) or any(found.get(name) for name in TASK_FIELDS))
+
+
+def _is_vague(word: str) -> bool:
+    """True for a word that is said of a request as often as of a task."""
+    if word in WORDS:
+        return False
+    return not word or word in VAGUE_WORDS or common_status(word) is Status.SUCCEEDED
+
+
+def _word(found: Mapping[str, Any]) -> str:
+    return (read_word(found.get("status")) or "").strip().casefold()
 
 
 def _read(found: Mapping[str, Any], asked_kind: Kind | None) -> TaskUpdate:
-    word = read_word(found.get("status"))
-    if word is None:
-        raise UnreadableBody("元境: an answer without a status")
+    word = read_word(found.get("status")) or ""
     status = status_of(word, WORDS)
     outputs = _outputs(found, asked_kind) if status is Status.SUCCEEDED else ()
     usage = read_object(found.get("usage"))
@@ -147,7 +184,7 @@ def _outputs(found: Mapping[str, Any], asked_kind: Kind | None) -> tuple[Output,
     )
     seen = {output.url for output in named}
     listed = outputs_of(read_urls(found.get("output")), asked_kind)
-    return (*named, *(output for output in listed if output.url not in seen))[:MAX_OUTPUTS]
+    return bounded((*named, *(output for output in listed if output.url not in seen)))
 
 
 PROVIDER: Provider = OpenComputing()

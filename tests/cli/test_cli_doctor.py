@@ -12,7 +12,7 @@ from deploy.cli.checkup.finding import Finding, fail, ok
 from tests.cli.test_cli_output import Screen
 from tests.ports import free_port
 
-PROVIDER_KEY = "sk-hush-hush"
+PROVIDER_KEY = "sk-hush-hush-hush"
 
 
 @pytest.fixture(autouse=True)

@@ -122,7 +122,7 @@ async def test_what_is_sent_and_answered_and_came_of_it_is_told(
 
 
 async def test_an_ending_that_waits_for_the_providers_word_is_explained(sqlite_url: str) -> None:
-    asks_first = {"MINIMAX_API_KEY": "sk-1", "TASKBELL_MINIMAX_BASE_URL": NOWHERE}
+    asks_first = {"MINIMAX_API_KEY": "sk-0123456789abc", "TASKBELL_MINIMAX_BASE_URL": NOWHERE}
     async with server(sqlite_url, free_port(), **asks_first) as there:
         told = await asyncio.to_thread(run, there, "minimax.success")
 

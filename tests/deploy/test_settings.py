@@ -85,7 +85,7 @@ def test_every_setting_is_read() -> None:
         "ATTEMPT_TIMEOUT_SECONDS": "300",
         "RETENTION_DAYS": "1",
         "ROLES": "poll, dispatch",
-        "MINIMAX_API_KEY": "mm",
+        "MINIMAX_API_KEY": "mm-0123456789abcd",
         "MINIMAX_BASE_URL": "https://api.minimax.io",
         "MINIMAX_CONFIRM": "Never",
         "MINIMAX_REQUESTS_PER_SECOND": "0.5",
@@ -115,7 +115,7 @@ def test_every_setting_is_read() -> None:
         requests_per_second=0.5,
         concurrency=2,
         confirm="never",
-        api_key="mm",
+        api_key="mm-0123456789abcd",
     )
 
 
@@ -211,6 +211,8 @@ def test_a_bad_value_is_refused_in_a_line_that_names_it(name: str, value: str, r
         ("API_KEY", "hush hush hush hush hush hush hush", "blanks"),
         ("API_KEY", "hush" * 8 + "é", "outside ASCII"),
         ("MINIMAX_API_KEY", "hush hush", "blanks"),
+        ("MINIMAX_API_KEY", "hush", "at least 16 characters, and this has 4"),
+        ("ATLASCLOUD_API_KEY", "hushhushhushhus", "at least 16 characters, and this has 15"),
         ("MINIMAX_API_KEY", "hush\nhush", "blanks"),
         ("DATABASE_URL", "mysql://user:hush@host/db", "postgresql://"),
         ("DATABASE_URL", "postgresql://user:hush@host:port/db", "postgresql://"),
@@ -271,14 +273,15 @@ def test_other_peoples_variables_are_left_alone() -> None:
 
 
 def test_a_providers_plain_name_is_the_fallback() -> None:
-    plain = {"MINIMAX_API_KEY": "plain", "ATLASCLOUD_API_KEY": " plain\n"}
+    key, other = "sk-the-plain-name", "sk-our-own-name-for-it"
+    plain = {"MINIMAX_API_KEY": key, "ATLASCLOUD_API_KEY": f" {key}\n"}
 
-    both = load({**plain, **set_to("MINIMAX_API_KEY", "ours")})
+    both = load({**plain, **set_to("MINIMAX_API_KEY", other)})
     empty = load({**plain, **set_to("MINIMAX_API_KEY", "")})
 
-    assert both.providers["minimax"].api_key == "ours"
-    assert empty.providers["minimax"].api_key == "plain"
-    assert empty.providers["atlascloud"].api_key == "plain"
+    assert both.providers["minimax"].api_key == other
+    assert empty.providers["minimax"].api_key == key
+    assert empty.providers["atlascloud"].api_key == key
     assert empty.providers["opencomputing"].api_key is None
 
 
@@ -300,7 +303,10 @@ def test_a_push_waits_for_the_provider_when_it_can_be_asked(
     name: str, confirm: str, key: str | None, asks: bool
 ) -> None:
     upper = name.upper()
-    environ = {**set_to(f"{upper}_CONFIRM", confirm), f"{upper}_API_KEY": key or ""}
+    environ = {
+        **set_to(f"{upper}_CONFIRM", confirm),
+        f"{upper}_API_KEY": (key and "sk-0123456789abcdef") or "",
+    }
 
     assert confirms(load(environ).providers[name], providers()[name]) is asks
 
@@ -311,7 +317,7 @@ def test_secrets_are_in_no_picture_of_the_settings() -> None:
             "TASKBELL_SECRET_KEYS": "hush" * 8,
             "TASKBELL_API_KEY": "hush" * 8,
             "TASKBELL_DATABASE_URL": "postgresql://user:hush@host/db",
-            "MINIMAX_API_KEY": "hush",
+            "MINIMAX_API_KEY": "hush" * 4,
         }
     )
     client = client_settings({"TASKBELL_API_KEY": "hush"})
@@ -325,7 +331,7 @@ def test_the_environment_wins_over_the_env_file(tmp_path: Path) -> None:
         "# comments, quotes and export are understood\n"
         'TASKBELL_HOST="0.0.0.0"\n'
         "export TASKBELL_PORT=9000\n"
-        "MINIMAX_API_KEY=from-the-file\n"
+        "MINIMAX_API_KEY=sk-from-the-env-file\n"
         "UNRELATED=x\n"
         "TASKBELL_ROLES\n"
     )
@@ -333,7 +339,7 @@ def test_the_environment_wins_over_the_env_file(tmp_path: Path) -> None:
     settings = load(set_to("PORT", "9001"), dotenv)
 
     assert (settings.host, settings.port) == ("0.0.0.0", 9001)
-    assert settings.providers["minimax"].api_key == "from-the-file"
+    assert settings.providers["minimax"].api_key == "sk-from-the-env-file"
 
 
 def test_the_env_file_is_held_to_the_same_rules(tmp_path: Path) -> None:

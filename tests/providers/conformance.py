@@ -104,7 +104,9 @@ def discover(package_dir: Path) -> dict[str, Provider]:
 # a provider that answers from a record
 
 
-def answer_of(exchange: Mapping[str, Any], raw_statuses: tuple[int, ...], now: datetime) -> Answer:
+def answer_of(
+    provider: Provider, exchange: Mapping[str, Any], raw_statuses: tuple[int, ...], now: datetime
+) -> Answer:
     """What an Asker makes of a recorded answer; see Asker.get."""
     status, headers = exchange["status"], exchange.get("headers", {})
     text = exchange["text"] if "text" in exchange else json.dumps(exchange["body"])
@@ -115,14 +117,17 @@ def answer_of(exchange: Mapping[str, Any], raw_statuses: tuple[int, ...], now: d
         if status == 200:
             raise ProviderError("not JSON", code="not_json", blame=Blame.WAY) from None
     if status != 200 and status not in raw_statuses:
-        raise refuse(status, headers, body, now)
+        raise refuse(status, headers, body, now, own=provider.owns(status, body))
     return Answer(status, headers, body)
 
 
 class RecordedAsker:
     """Answers each question with the next recorded exchange, and insists that it is the same."""
 
-    def __init__(self, exchanges: Sequence[Mapping[str, Any]], now: datetime) -> None:
+    def __init__(
+        self, provider: Provider, exchanges: Sequence[Mapping[str, Any]], now: datetime
+    ) -> None:
+        self._provider = provider
         self.left = list(exchanges)
         self._now = now
 
@@ -137,13 +142,16 @@ class RecordedAsker:
         exchange = self.left.pop(0)
         recorded = (exchange["path"], exchange.get("params", {}))
         assert (path, dict(params or {})) == recorded, "another question than was recorded"
-        return answer_of(exchange, raw_statuses, self._now)
+        return answer_of(self._provider, exchange, raw_statuses, self._now)
 
 
 class StrangeAsker:
     """Answers whatever is asked with these statuses and bodies, over and over."""
 
-    def __init__(self, answers: Sequence[tuple[int, Any]], now: datetime) -> None:
+    def __init__(
+        self, provider: Provider, answers: Sequence[tuple[int, Any]], now: datetime
+    ) -> None:
+        self._provider = provider
         self._answers = cycle(answers)
         self._now = now
 
@@ -155,7 +163,7 @@ class StrangeAsker:
         raw_statuses: tuple[int, ...] = (),
     ) -> Answer:
         status, body = next(self._answers)
-        return answer_of({"status": status, "body": body}, raw_statuses, self._now)
+        return answer_of(self._provider, {"status": status, "body": body}, raw_statuses, self._now)
 
 
 class FixedKeys:
@@ -245,7 +253,7 @@ def _check_query(provider: Provider, case: Case) -> None:
 
 
 def _query(provider: Provider, case: Case) -> TaskUpdate:
-    ask = RecordedAsker(case.content["exchanges"], case.now)
+    ask = RecordedAsker(provider, case.content["exchanges"], case.now)
     task = task_of(provider, case.content["task"], case.now)
     try:
         return asyncio.run(provider.query(ask, task, case.now))
@@ -371,7 +379,9 @@ def check_no_answer_breaks_a_query(provider: Provider, cases: Sequence[Case]) ->
     def asks(known: Mapping[str, Any], answers: Sequence[tuple[int, Any]]) -> None:
         task = task_of(provider, known, NOW)
         with suppress(ProviderError):
-            _check_types(asyncio.run(provider.query(StrangeAsker(answers, NOW), task, NOW)))
+            _check_types(
+                asyncio.run(provider.query(StrangeAsker(provider, answers, NOW), task, NOW))
+            )
 
     asks()
 
@@ -388,7 +398,9 @@ def check_no_bent_answer_breaks_a_query(provider: Provider, cases: Sequence[Case
                     said = [*answers[:number], (status, bent), *answers[number + 1 :]]
                     with suppress(ProviderError):
                         task = task_of(provider, case.content["task"], NOW)
-                        _check_types(await provider.query(StrangeAsker(said, NOW), task, NOW))
+                        _check_types(
+                            await provider.query(StrangeAsker(provider, said, NOW), task, NOW)
+                        )
 
     asyncio.run(asks())
 
@@ -400,7 +412,7 @@ def check_the_providers_trouble_is_no_tasks_trouble(
     tasks = [case.content["task"] for case in cases if "task" in case.content]
     for status in (401, 403, 429, 500, 503):
         for known in tasks:
-            ask = StrangeAsker([(status, {"error": "trouble"})], NOW)
+            ask = StrangeAsker(provider, [(status, {"error": "trouble"})], NOW)
             with pytest.raises(ProviderError) as caught:
                 asyncio.run(provider.query(ask, task_of(provider, known, NOW), NOW))
             decision = (caught.value.blame is Blame.TASK, caught.value.permanent)
@@ -427,7 +439,7 @@ def check_no_id_leaves_its_place(provider: Provider, cases: Sequence[Case]) -> N
         for task_id in ("../../files/delete?a=1#", "..", ".", "a\\b", "a%2fb", "", "\ud800"):
             task = task_of(provider, {"provider_task_id": task_id, "family": family}, NOW)
             with suppress(ProviderError):
-                asyncio.run(provider.query(Watching([(404, {})], NOW), task, NOW))
+                asyncio.run(provider.query(Watching(provider, [(404, {})], NOW), task, NOW))
     climbed = [path for path in asked if ".." in path.split("/") or set(path) & set("?#\\ ")]
     assert not climbed
 
@@ -488,7 +500,7 @@ def _check_types(update: TaskUpdate) -> None:
     """Types are promises to us, not to what a provider sends."""
     texts = [update.provider_task_id, update.model, update.family]
     for output in update.outputs:
-        assert output.url or output.file_id
+        assert output.url or output.file_id or output.note
         texts += [output.url, output.file_id]
     if update.error is not None:
         texts += [update.error.code, update.error.message]

@@ -61,6 +61,9 @@ class Toy:
     pushes = signed = False
     words = frozenset(WORDS)
 
+    def owns(self, status, body):
+        return "state" in read_object(body)
+
     def challenge(self, body):
         return NO_CHALLENGE
 

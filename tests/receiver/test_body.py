@@ -49,7 +49,8 @@ TEXT_IN_UTF_32 = '{"challenge":"x"}'.encode("utf-32")
         pytest.param(b'[{"x":{"y":1,"y":1}}]', id="repeated key deep inside"),
         pytest.param(b'{"challenge":"\xff\xfe"}', id="bytes that are not UTF-8"),
         pytest.param(b'{"challenge":"\xed\xa0\x80"}', id="a surrogate encoded as bytes"),
-        pytest.param(b'\xef\xbb\xbf{"challenge":"x"}', id="byte order mark"),
+        pytest.param(b"\xef\xbb\xbf", id="a byte order mark alone"),
+        pytest.param(b'\xef\xbb\xbf\xef\xbb\xbf{"challenge":"x"}', id="two byte order marks"),
         pytest.param(TEXT_IN_UTF_16, id="UTF-16: the json module takes it"),
         pytest.param(TEXT_IN_UTF_16_UNMARKED, id="UTF-16 without a mark"),
         pytest.param(TEXT_IN_UTF_32, id="UTF-32: the json module takes it"),
@@ -250,3 +251,12 @@ async def test_a_sender_that_hangs_up_is_a_disconnect() -> None:
 
     with pytest.raises(ClientDisconnect):
         await read_body(request, 10, 5)
+
+
+@pytest.mark.parametrize("raw", [b'{"challenge": "x"}', b' \n{"challenge": "x"}\r\n'])
+def test_a_byte_order_mark_before_json_is_read_past(raw: bytes) -> None:
+    assert parse_json(b"\xef\xbb\xbf" + raw) == {"challenge": "x"}
+
+
+def test_a_byte_order_mark_inside_a_text_stays() -> None:
+    assert parse_json(b'{"a": "\xef\xbb\xbfb"}') == {"a": "\ufeffb"}

@@ -360,17 +360,59 @@ def test_a_budget_of_nothing_is_refused(rate: float, concurrency: int) -> None:
         RateLimiter(rate, concurrency, Time())
 
 
+def failing(
+    health: Health, code: str = "unavailable", asked: timedelta | None = None, times: int = 1
+) -> Slowdown:
+    """Let so many stops happen, each by another task than the one that failed last."""
+    slowdown = None
+    for _ in range(times):
+        other = "t2" if health.last_failed == "t1" else "t1"
+        slowdown = health.failed(other, code, asked) or health.failed("t3", code, asked)
+    assert slowdown is not None
+    return slowdown
+
+
+def test_one_task_that_fails_over_and_over_stops_no_provider() -> None:
+    health = Health(jitter=lambda: 0.5)
+
+    stops = [health.failed("t1", "timeout", None) for _ in range(100)]
+
+    assert stops == [None] * 100
+    assert not health.stopped
+
+
+def test_different_tasks_that_fail_in_a_row_stop_their_provider() -> None:
+    health = Health(jitter=lambda: 0.5)
+
+    stops = [health.failed(task, "timeout", None) for task in ("t1", "t1", "t2", "t2")]
+
+    assert [stop and stop.delay.total_seconds() for stop in stops] == [None, None, 1, 2]
+    assert health.stopped
+    assert health.last_failed == "t2"
+
+
+def test_different_tasks_that_fail_with_an_answer_between_stop_nothing() -> None:
+    health = Health(jitter=lambda: 0.5)
+
+    stops = []
+    for number in range(20):
+        stops.append(health.failed(f"t{number}", "timeout", None))
+        health.is_there()
+
+    assert stops == [None] * 20
+
+
 def test_delays_double_up_to_a_minute() -> None:
     health = Health(jitter=lambda: 0.5)
 
-    delays = [health.trouble("unavailable", None).delay.total_seconds() for _ in range(9)]
+    delays = [failing(health).delay.total_seconds() for _ in range(9)]
 
     assert delays == [1, 2, 4, 8, 16, 32, 60, 60, 60]
 
 
 @pytest.mark.parametrize(("dice", "seconds"), [(0.0, 0.8), (0.5, 1.0), (1.0, 1.2)])
 def test_jitter_moves_a_delay_by_a_fifth(dice: float, seconds: float) -> None:
-    delay = Health(jitter=lambda: dice).trouble("timeout", None).delay
+    delay = failing(Health(jitter=lambda: dice)).delay
 
     assert delay.total_seconds() == pytest.approx(seconds)
 
@@ -385,50 +427,39 @@ def test_jitter_moves_a_delay_by_a_fifth(dice: float, seconds: float) -> None:
     ],
 )
 def test_the_wait_asked_for_is_kept_up_to_ten_minutes(asked: timedelta, kept: timedelta) -> None:
-    assert Health(jitter=lambda: 0.5).trouble("rate_limited", asked).delay == kept
+    assert failing(Health(jitter=lambda: 0.5), "rate_limited", asked).delay == kept
 
 
 def test_a_change_of_state_is_told_once() -> None:
     health = Health(jitter=lambda: 0.5)
 
     told = [
-        health.recovered(),  # was never in trouble
-        health.trouble("unavailable", None).changed,  # one alone is none yet
-        health.trouble("unavailable", None).changed,
-        health.trouble("unavailable", None).changed,
-        health.trouble("key_refused", None).changed,
-        health.recovered(),
-        health.recovered(),
+        health.is_there(),  # was never in trouble
+        failing(health).changed,  # one stop alone is none yet
+        failing(health).changed,
+        failing(health).changed,
+        failing(health, "key_refused").changed,
+        health.is_there(),
+        health.is_there(),
     ]
 
     assert told == [False, False, True, False, True, True, False]
-    assert health.state == "ok"
-
-
-def test_a_failure_alone_delays_and_is_not_told() -> None:
-    health = Health(jitter=lambda: 0.5)
-
-    told = [
-        (health.trouble("rate_limited", None), health.state, health.recovered()) for _ in range(10)
-    ]
-
-    assert told == [(Slowdown(timedelta(seconds=1), changed=False), "ok", False)] * 10
+    assert (health.state, health.stopped, health.last_failed) == ("ok", False, "")
 
 
 def test_two_different_failures_in_a_row_are_told_as_the_second() -> None:
     health = Health(jitter=lambda: 0.5)
 
-    health.trouble("timeout", None)
-    second = health.trouble("unavailable", None)
+    failing(health, "timeout")
+    second = failing(health, "unavailable")
 
     assert (second.changed, health.state) == (True, "unavailable")
 
 
 def test_an_answer_starts_the_delays_anew() -> None:
     health = Health(jitter=lambda: 0.5)
-    for _ in range(5):
-        health.trouble("timeout", None)
+    failing(health, times=5)
 
-    health.recovered()
+    health.is_there()
 
-    assert health.trouble("timeout", None) == Slowdown(timedelta(seconds=1), changed=False)
+    assert failing(health) == Slowdown(timedelta(seconds=1), changed=False)

@@ -473,7 +473,7 @@ async def test_a_push_of_another_task_is_answered_the_same_and_kept_as_a_receipt
 async def test_a_foreign_push_asks_the_provider_nothing(
     database_url: str, clock: ManualClock
 ) -> None:
-    async with running(database_url, clock, {"MINIMAX_API_KEY": "mm-key"}) as taskbell:
+    async with running(database_url, clock, {"MINIMAX_API_KEY": "mm-key-0123456789"}) as taskbell:
         path = for_one_task()
         await taskbell.track("other", expect_push=True)
         await taskbell.push(minimax("mine"), path)
@@ -577,7 +577,7 @@ async def test_only_so_many_foreign_pushes_are_kept(small: Taskbell) -> None:
 async def test_only_so_much_of_unknown_tasks_is_taken_while_the_provider_has_to_be_asked(
     database_url: str, clock: ManualClock
 ) -> None:
-    async with running(database_url, clock, {"MINIMAX_API_KEY": "mm-key"}) as taskbell:
+    async with running(database_url, clock, {"MINIMAX_API_KEY": "mm-key-0123456789"}) as taskbell:
         await taskbell.track("tracked", expect_push=True)
 
         taken = [await taskbell.push(minimax(f"u{n}", **LARGE)) for n in range(8)]
@@ -744,7 +744,7 @@ async def test_without_a_key_an_unsigned_ending_is_recorded_at_once(small: Taskb
 async def test_with_a_key_an_unsigned_ending_waits_for_the_providers_word(
     database_url: str, clock: ManualClock, tracked: bool, confirm: str
 ) -> None:
-    key = {"MINIMAX_API_KEY": "mm-key", "MINIMAX_CONFIRM": confirm}
+    key = {"MINIMAX_API_KEY": "mm-key-0123456789", "MINIMAX_CONFIRM": confirm}
     async with running(database_url, clock, key) as taskbell:
         if tracked:
             await taskbell.track("1", expect_push=True)
@@ -766,7 +766,7 @@ async def test_with_a_key_an_unsigned_ending_waits_for_the_providers_word(
 async def test_with_a_key_a_step_of_a_tracked_task_needs_no_confirming(
     database_url: str, clock: ManualClock
 ) -> None:
-    async with running(database_url, clock, {"MINIMAX_API_KEY": "mm-key"}) as taskbell:
+    async with running(database_url, clock, {"MINIMAX_API_KEY": "mm-key-0123456789"}) as taskbell:
         await taskbell.track("1", expect_push=True)
 
         await taskbell.push(minimax(status="Processing"))
@@ -777,7 +777,7 @@ async def test_with_a_key_a_step_of_a_tracked_task_needs_no_confirming(
 async def test_with_a_key_a_task_that_nobody_tracked_is_no_event_yet(
     database_url: str, clock: ManualClock
 ) -> None:
-    async with running(database_url, clock, {"MINIMAX_API_KEY": "mm-key"}) as taskbell:
+    async with running(database_url, clock, {"MINIMAX_API_KEY": "mm-key-0123456789"}) as taskbell:
         await taskbell.push(minimax(status="Processing"))
 
         assert await taskbell.events() == []
@@ -791,7 +791,7 @@ async def test_with_a_key_a_task_that_nobody_tracked_is_no_event_yet(
 
 
 async def test_confirming_can_be_switched_off(database_url: str, clock: ManualClock) -> None:
-    never = {"MINIMAX_API_KEY": "mm-key", "MINIMAX_CONFIRM": "never"}
+    never = {"MINIMAX_API_KEY": "mm-key-0123456789", "MINIMAX_CONFIRM": "never"}
     async with running(database_url, clock, never) as taskbell:
         await taskbell.push(minimax())
 
@@ -834,7 +834,9 @@ def signed(
 
 @pytest.fixture
 async def signing(database_url: str, clock: ManualClock) -> AsyncIterator[Taskbell]:
-    async with running(database_url, clock, {"ATLASCLOUD_API_KEY": "ac"}, answers=jwks) as taskbell:
+    async with running(
+        database_url, clock, {"ATLASCLOUD_API_KEY": "ac-key-0123456789"}, answers=jwks
+    ) as taskbell:
         yield taskbell
 
 

@@ -16,7 +16,7 @@ from tests.app import Taskbell, good, minimax, running
 from tests.conftest import START
 from tests.receiver.test_poller import MINIMAX, Scene, link, opened
 
-KEY = {"MINIMAX_API_KEY": "sk-key"}
+KEY = {"MINIMAX_API_KEY": "sk-key-0123456789"}
 FORGED = 1_000
 REAL = 50
 TRACKED = [f"tracked{number}" for number in range(REAL // 2)]

@@ -10,6 +10,7 @@ from receiver.provider import ProviderError
 from receiver.reading import (
     MAX_OUTPUTS,
     ask_once_more,
+    bounded,
     kind_of_url,
     outputs_of,
     read_code,
@@ -68,7 +69,7 @@ def test_an_id_is_a_short_plain_text_or_an_integer(value: Any, expected: str | N
         (1026, "1026"),
         (-1, "-1"),
         ("content policy", "content policy"),
-        ("x" * 100, "x" * 64),
+        ("x" * 100, "x" * 63 + "…"),
         (False, None),
         ("", None),
         ("a\nb", None),  # codes are logged
@@ -148,9 +149,15 @@ def test_urls_are_read_from_texts_objects_and_lists(value: Any, expected: list[s
     assert read_urls(value) == expected
 
 
-def test_a_hundred_urls_are_kept() -> None:
-    assert len(read_urls([f"https://a/{number}" for number in range(10_000)])) == MAX_OUTPUTS
-    assert len(outputs_of([f"https://a/{number}" for number in range(300)], None)) == MAX_OUTPUTS
+def test_of_more_than_a_hundred_outputs_the_last_says_how_many_are_missing() -> None:
+    urls = read_urls([f"https://a/{number}" for number in range(300)])
+
+    outputs = bounded(outputs_of(urls, Kind.IMAGE))
+
+    assert len(outputs) == MAX_OUTPUTS
+    assert outputs[:99] == outputs_of(urls[:99], Kind.IMAGE)
+    assert outputs[99].url is None
+    assert (outputs[99].note or "").startswith("201 more outputs are not listed")
 
 
 @pytest.mark.parametrize(

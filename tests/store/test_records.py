@@ -329,6 +329,7 @@ class TestDeliveries:
                 "kind": "video",
                 "file_id": None,
                 "expires_at": "2026-01-01T12:01:30.000000Z",
+                "note": None,
             }
         ]
 
@@ -898,7 +899,7 @@ class TestHostileText:
         report = push(
             provider_status=given,
             model=given,
-            outputs=(Output(url=given, file_id=given),),
+            outputs=(Output(url=f"https://a.example/{given}", file_id=given),),
             error=Failure(given, given),
             usage={"prompt": given, given: [given, {"deep": given}]},
             raw=given.encode("utf-8", "surrogatepass"),
@@ -910,9 +911,12 @@ class TestHostileText:
         assert stored == task
         assert stored.error is not None
         assert stored.usage is not None
-        for text_kept in (stored.provider_status, stored.model, stored.outputs[0].url):
+        for text_kept in (stored.provider_status, stored.model, stored.outputs[0].file_id):
             assert text_kept is not None
             assert text_kept.startswith(kept)
+        output = stored.outputs[0]
+        assert output.url == (None if given == LONG else f"https://a.example/{kept}")
+        assert (output.note is not None) == (given == LONG)
         assert stored.error.message.startswith(kept)
         assert stored.usage["prompt"].startswith(kept)
         assert rows(store, receipts)[0]["raw"] == given.encode("utf-8", "surrogatepass")

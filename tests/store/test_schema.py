@@ -20,7 +20,7 @@ from store.schema import HEAD, OLDEST, current_version, migrate
 from store.store import Store
 from store.tables import metadata
 from tests.making import catch, push, subscribe, tell, told
-from tests.newer import newer_schema
+from tests.newer import NEWER, newer_schema
 
 
 @pytest.fixture
@@ -79,19 +79,19 @@ def test_a_schema_that_is_too_new_is_refused(empty: Database, oldest: int | None
     migrate(empty)
     newer_schema(empty, oldest=oldest)
 
-    with pytest.raises(SchemaError, match=rf"\(0009\) is newer than this taskbell \({HEAD}\)"):
+    with pytest.raises(SchemaError, match=rf"\({NEWER}\) is newer than this taskbell \({HEAD}\)"):
         migrate(empty)
 
-    assert version(empty) == "0009"
+    assert version(empty) == NEWER
 
 
 def test_a_newer_schema_that_only_added_is_worked_on(empty: Database) -> None:
     migrate(empty)
     newer_schema(empty, oldest=int(HEAD))
 
-    assert migrate(empty) == "0009"
+    assert migrate(empty) == NEWER
 
-    assert version(empty) == "0009"
+    assert version(empty) == NEWER
     store = Store(empty)
     subscribe(store)
     recorded = told(store, push())

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from store.text import TEXT_LIMIT, clean, clean_json
+from store.text import CUT, TEXT_LIMIT, clean, clean_json
 
 anything = st.text(st.characters(categories=None) | st.sampled_from("\x00\ud800\udfff"))
 json_values = st.recursive(
@@ -36,8 +36,17 @@ def test_good_text_is_left_as_it_is() -> None:
 
 
 def test_long_text_is_cut() -> None:
-    assert len(clean("x" * 100_000)) == TEXT_LIMIT
-    assert clean("abcdef", 3) == "abc"
+    long = clean("x" * 100_000)
+
+    assert len(long) <= TEXT_LIMIT
+    assert long.endswith("x… (83,648 more are cut)")
+    assert clean("abcdef", 3) == "ab…"
+    assert clean("x" * 300, 200).endswith("x… (132 more are cut)")
+
+
+def test_a_text_that_was_cut_before_says_so() -> None:
+    assert clean(f"abc{CUT}") == "abc… (the rest is cut)"
+    assert clean(f"{'x' * 100_000}{CUT}").endswith("x… (the rest is cut)")
 
 
 @given(json_values)
@@ -57,7 +66,7 @@ def test_a_clean_json_value_can_be_stored_and_read_back(value: Any) -> None:
         pytest.param({"a\x00": "b\x00"}, {"a\ufffd": "b\ufffd"}, id="keys and values"),
         pytest.param({1: "x"}, {"1": "x"}, id="a key that is no text"),
         pytest.param(("a", "b"), ["a", "b"], id="a tuple is a list"),
-        pytest.param({"k" * 300: 1}, {"k" * 256: 1}, id="a long key"),
+        pytest.param({"k" * 300: 1}, {f"{'k' * 224}… (76 more are cut)": 1}, id="a long key"),
     ],
 )
 def test_json_is_cleaned_throughout(value: Any, expected: Any) -> None:
@@ -70,5 +79,6 @@ def test_json_is_bounded_in_depth_and_width() -> None:
         deep = [deep]
 
     assert "bottom" not in json.dumps(clean_json(deep))
-    assert len(clean_json(list(range(10_000)))) == 200
-    assert len(clean_json({str(n): n for n in range(10_000)})) == 200
+    assert clean_json(list(range(10_000)))[199:] == [199, "9,800 more are left out"]
+    wide = clean_json({str(n): n for n in range(10_000)})
+    assert (len(wide), wide["…"]) == (201, "9,800 more are left out")

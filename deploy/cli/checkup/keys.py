@@ -9,6 +9,7 @@ from deploy import __version__
 from deploy.cli.checkup.finding import Finding, fail, ok, skip, warn
 from deploy.settings import ProviderSettings
 from receiver.asking import HttpAsker
+from receiver.failures import Code
 from receiver.provider import Provider, ProviderError
 from store.clock import Clock
 from store.events import Kind, Task
@@ -18,7 +19,7 @@ DEADLINE_SECONDS = 8.0
 _MADE_UP = "100000000000000001"
 """An id that every provider can read, of a task that none has made."""
 
-_NOT_THERE = ("not_found", "refused")
+_NOT_THERE = (Code.NOT_FOUND, Code.REFUSED)
 """What is said of such a task when the key is fine. A key that is not gets its own answer."""
 
 
@@ -41,6 +42,7 @@ async def _ask(provider: Provider, chosen: ProviderSettings, clock: Clock) -> No
         clock,
         user_agent=f"taskbell/{__version__}",
         concurrency=1,
+        owns=provider.owns,
         deadline_seconds=DEADLINE_SECONDS,
     )
     now = clock()
@@ -56,6 +58,9 @@ async def _ask(provider: Provider, chosen: ProviderSettings, clock: Clock) -> No
     )
     try:
         await provider.query(asker, task, now)
+    except ProviderError as error:
+        error.args = (asker.redact(str(error)),)
+        raise
     finally:
         await asker.close()
 
@@ -63,16 +68,16 @@ async def _ask(provider: Provider, chosen: ProviderSettings, clock: Clock) -> No
 def _judged(name: str, error: ProviderError, provider: Provider) -> Finding:
     upper = provider.name.upper()
     match error.code:
-        case "key_refused":
+        case Code.KEY_REFUSED:
             todo = f"check {upper}_API_KEY; a key of another region needs TASKBELL_{upper}_BASE_URL"
             return fail(name, f"refused ({error})", todo)
-        case "balance":
+        case Code.BALANCE:
             return warn(name, f"accepted, but the account is empty ({error})", "top it up")
-        case "rate_limited":
+        case Code.RATE_LIMITED:
             return warn(name, f"too many questions just now ({error})", "try again in a minute")
-        case "unreadable":
-            todo = f"is TASKBELL_{upper}_BASE_URL right?"
-            return warn(name, f"an answer that cannot be read ({error})", todo)
+        case Code.UNREADABLE | Code.NOT_JSON | Code.FOREIGN:
+            todo = f"is TASKBELL_{upper}_BASE_URL right, and does no proxy answer in its place?"
+            return fail(name, f"not {provider.title}'s own answer ({error})", todo)
         case code if code in _NOT_THERE:
             return ok(name, "accepted")
         case _:

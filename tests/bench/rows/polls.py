@@ -80,7 +80,7 @@ def _taskbell(bench: Bench, engine: str, kind: Kind) -> Asked:
         _open(database, bench.size(10_000, quick=1_000), kind)
         settings = {
             "BASE_URL": url,
-            "API_KEY": "sk-bench",
+            "API_KEY": "sk-bench-0123456789",
             "REQUESTS_PER_SECOND": "100000",
             "CONCURRENCY": str(_IN_FLIGHT),
         }
