@@ -50,6 +50,7 @@ from receiver.problems import Problem, problem_response
 from receiver.provider import providers
 from receiver.revoked import RevokedTokens
 from receiver.tokens import CallbackTokens
+from receiver.uses import LastUses
 from store.matching import Subscription
 from store.text import clean
 
@@ -59,11 +60,11 @@ _ANSWER_SHOWN = 2_048
 def make_app(service: Service) -> Starlette:
     """The ASGI app. Its lifespan runs the service's loops, and closes the service at its end."""
     authority = Authority(service.store, service.settings.api_key)
-    revoked = RevokedTokens(service.store)
+    revoked, uses = RevokedTokens(service.store), LastUses(service.store)
     endpoints = all_endpoints(service, revoked)
     routes = []
     if "receive" in service.settings.roles:
-        door = _callback_door(service, revoked)  # first: routes are tried one by one
+        door = _callback_door(service, revoked, uses)  # first: routes are tried one by one
         for slash in ("", "/"):  # there are proxies and providers that add one
             path = f"/callbacks/{{provider}}/{{token}}{slash}"
             routes.append(Route(path, door, methods=["POST"]))
@@ -80,6 +81,7 @@ def make_app(service: Service) -> Starlette:
             revoked.watch()
         async with service.running():
             yield
+            await uses.close()
 
     app = Starlette(
         routes=routes,
@@ -144,7 +146,7 @@ def all_endpoints(service: Service, revoked: RevokedTokens | None = None) -> lis
     ]
 
 
-def _callback_door(service: Service, revoked: RevokedTokens) -> CallbackDoor:
+def _callback_door(service: Service, revoked: RevokedTokens, uses: LastUses) -> CallbackDoor:
     settings = service.settings
     return CallbackDoor(
         store=service.store,
@@ -164,6 +166,7 @@ def _callback_door(service: Service, revoked: RevokedTokens) -> CallbackDoor:
         clock=service.clock,
         room=service.rooms.pushes,
         watch=service.lately,
+        uses=uses,
     )
 
 

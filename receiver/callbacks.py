@@ -29,6 +29,7 @@ from receiver.provider import (
 )
 from receiver.revoked import RevokedTokens
 from receiver.tokens import CallbackToken, CallbackTokens
+from receiver.uses import LastUses
 from receiver.watch import Watch
 from receiver.words import UnknownWords
 from store.callback_tokens import ForeignPushError
@@ -105,6 +106,7 @@ class CallbackDoor:
     challenges: Allowance = field(default_factory=CHALLENGES)
     told: set[str] = field(default_factory=set)
     watch: Watch = field(default_factory=Watch)
+    uses: LastUses | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
@@ -152,9 +154,12 @@ class CallbackDoor:
     def _enter(self, request: Request) -> tuple[Entrance, CallbackToken]:
         name = request.path_params["provider"]
         entrance = self.entrances.get(name)
-        token = self.tokens.read(name, request.path_params["token"], self.clock())
+        now = self.clock()
+        token = self.tokens.read(name, request.path_params["token"], now)
         if entrance is None or token is None or self.revoked.has(token.token_id):
             raise _no_such_address()
+        if self.uses is not None:
+            self.uses.note(token.token_id, now)
         return entrance, token
 
     async def _verify(self, entrance: Entrance, request: Request, raw: bytes) -> None:

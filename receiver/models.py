@@ -147,6 +147,19 @@ class CallbackUrlView(BaseModel):
     single_task: bool
 
 
+class CallbackUrlItem(BaseModel):
+    """A callback URL in the list. last_used_at is written down every few minutes at the most."""
+
+    id: str
+    provider: str
+    metadata: dict[str, Any]
+    single_task: bool
+    created_by: str
+    created_at: Time
+    expires_at: Time | None
+    last_used_at: Time | None
+
+
 class TaskInput(Input):
     shown_in_audit = frozenset({"provider", "kind", "timeout_seconds", "expect_push"})
 

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, func, select
 from store.among import among
 from store.bulk import Bulk
 from store.errors import ConflictError, StoreError
-from store.tables import callback_tokens, counters
+from store.tables import callback_tokens, callback_urls, counters
 from store.writer import Operation, Tx
 
 TOKENS = "tokens"
@@ -93,13 +93,17 @@ def _revoke(tx: Tx, ids: Sequence[str]) -> list[bool | StoreError]:
         return [full if token_id in new else False for token_id in ids]
     _mark_revoked(tx, [token_id for token_id in new if token_id in known])
     _insert_revoked(tx, [token_id for token_id in new if token_id not in known])
+    tx.connection.execute(callback_urls.delete().where(callback_urls.c.id.in_(new)))
     _count_up(tx)
     tx.wake(TOKENS)
     return [token_id in new for token_id in ids]
 
 
 revoke: Operation[str, bool] = Operation("revoke_token", _revoke)
-"""Revoke a token by its id, whether anything is known of it or not; False when it was already."""
+"""Revoke a token by its id, whether anything is known of it or not; False when it was already.
+
+Its URL leaves the list.
+"""
 
 
 def _mark_revoked(tx: Tx, ids: Sequence[str]) -> None:

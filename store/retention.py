@@ -10,6 +10,7 @@ from sqlalchemy import and_, or_, select, text
 
 from store.audit import forget_audit
 from store.callback_tokens import forget_ended
+from store.callback_urls import forget_ended_urls
 from store.claims import waiting_subscriptions
 from store.matching import Subscription
 from store.pulse import forget_hour
@@ -71,7 +72,7 @@ def _prune_one(tx: Tx, item: Prune) -> int:
     tx.connection.execute(receipts.delete().where(receipts.c.id.in_(receipt_ids)))
     tx.connection.execute(receipts.delete().where(receipts.c.task_id.in_(task_ids)))
     tx.connection.execute(tasks.delete().where(tasks.c.id.in_(task_ids)))
-    tokens = forget_ended(tx, item.limit)
+    tokens = forget_ended(tx, item.limit) + forget_ended_urls(tx, item.limit)
     audited = forget_audit(tx, item.keep, item.limit)
     forget_hour(tx)
     return len(task_ids) + len(event_ids) + len(receipt_ids) + tokens + audited

@@ -344,6 +344,23 @@ class CallbackTokenRow(Base, table=True):
     revoked_at: datetime | None = Field(default=None, sa_type=UtcTime)
 
 
+class CallbackUrlRow(Base, table=True):
+    """A callback URL that somebody made; store/callback_urls.py. The token itself is stored nowhere."""
+
+    __tablename__ = "callback_urls"
+    __table_args__ = (UniqueConstraint("place"),)
+
+    id: str = Field(primary_key=True, max_length=64)
+    place: str = Field(max_length=40)  # in the list
+    provider: str = Field(max_length=40)
+    meta: Any = Field(sa_column=Column("metadata", JsonText, nullable=False))
+    single_task: bool
+    created_by: str = Field(max_length=40)
+    created_at: datetime = Field(sa_type=UtcTime)
+    expires_at: datetime | None = Field(default=None, sa_type=UtcTime)
+    last_used_at: datetime | None = Field(default=None, sa_type=UtcTime)
+
+
 class AuditRow(Base, table=True):
     """A change made through the API: who, what, when. Never a secret."""
 
@@ -387,4 +404,5 @@ counters = _table(CounterRow)
 durations = _table(DurationRow)
 shifts = _table(ShiftRow)
 callback_tokens = _table(CallbackTokenRow)
+callback_urls = _table(CallbackUrlRow)
 audit = _table(AuditRow)

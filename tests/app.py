@@ -13,11 +13,14 @@ from typing import Any
 import httpx
 from sqlalchemy import Connection, Executable, Table, select
 from starlette.applications import Starlette
+from starlette.routing import Route
 
 from deploy.app import make_app
 from deploy.service import Service, make_service
 from deploy.settings import load
+from receiver.callbacks import CallbackDoor
 from receiver.tokens import CallbackTokens
+from receiver.uses import LastUses
 from store.clock import Clock
 from store.database import open_database
 from store.tables import receipts
@@ -66,6 +69,14 @@ class Taskbell:
             provider, token_id, expires_at=expires_at, metadata=metadata or {}
         )
         return f"/callbacks/{provider}/{token}"
+
+    def uses(self) -> LastUses:
+        """Of the callback door."""
+        for route in self.app.routes:
+            if isinstance(route, Route) and isinstance(route.endpoint, CallbackDoor):
+                assert route.endpoint.uses is not None
+                return route.endpoint.uses
+        raise AssertionError("there is no door")
 
     async def push(self, body: Any, path: str | None = None) -> httpx.Response:
         """Push to the callback door: bytes as they are, everything else as JSON."""

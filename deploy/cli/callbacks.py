@@ -1,14 +1,17 @@
-"""The command that makes callback URLs."""
+"""The commands that make, list and revoke callback URLs."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from datetime import datetime
+from typing import Annotated, Any
 
 import typer
 
 from deploy.cli import output
-from deploy.cli.frame import surroundings
-from deploy.cli.options import Json, Meta, ProviderName, pairs, seconds
+from deploy.cli.frame import help_when_alone, surroundings
+from deploy.cli.lists import show_list
+from deploy.cli.options import Json, Limit, Meta, ProviderName, pairs, seconds
+from deploy.cli.output import Column
 
 
 def register(app: typer.Typer) -> None:
@@ -16,6 +19,16 @@ def register(app: typer.Typer) -> None:
         "callback-url",
         epilog="Example: CALLBACK_URL=$(taskbell callback-url minimax --expires-in 7d)",
     )(callback_url)
+    group = typer.Typer(
+        help="List and revoke callback URLs.", epilog="Example: taskbell callback-urls list"
+    )
+    group.callback(invoke_without_command=True)(help_when_alone)
+    group.command("list", epilog="Example: taskbell callback-urls list")(list_urls)
+    group.command(
+        "revoke",
+        epilog="Example: taskbell callback-urls revoke cb_zzzzzzzzzz0123456789abcdef",
+    )(revoke)
+    app.add_typer(group, name="callback-urls")
 
 
 def callback_url(
@@ -45,5 +58,40 @@ def callback_url(
         return
     expires_at = made.get("expires_at")
     output.message(f"expires {output.when(expires_at, None)}" if expires_at else "never expires")
-    output.message(f"to revoke it: DELETE /v1/callback-urls/{made.get('id')}")
+    output.message(f"to revoke it: taskbell callback-urls revoke {made.get('id')}")
     output.result(str(made.get("url")))
+
+
+def list_urls(context: typer.Context, limit: Limit = 50, as_json: Json = False) -> None:
+    """List the callback URLs that work, newest first, without the URLs themselves."""
+    around = surroundings(context)
+    with around.connect() as api:
+        found = api.listing("/v1/callback-urls", {}, limit=limit)
+    show_list(found, "callback URLs", _columns, clock=around.clock, as_json=as_json)
+
+
+def revoke(
+    context: typer.Context,
+    url_id: Annotated[str, typer.Argument(metavar="ID", help="cb_…")],
+) -> None:
+    """Make a callback URL worthless, within two seconds everywhere."""
+    from deploy.cli.client import segment
+
+    with surroundings(context).connect() as api:
+        api.delete(f"/v1/callback-urls/{segment('ID', url_id)}")
+    output.result(f"revoked {url_id}")
+
+
+def _columns(now: datetime | None) -> list[Column]:
+    return [
+        Column("ID", lambda url: url.get("id"), whole=True),
+        Column("PROVIDER", lambda url: url.get("provider"), whole=True),
+        Column("METADATA", lambda url: _metadata(url.get("metadata"))),
+        Column("CREATED", lambda url: output.when(url.get("created_at"), now), whole=True),
+        Column("EXPIRES", lambda url: output.when(url.get("expires_at"), None), whole=True),
+        Column("LAST USED", lambda url: output.when(url.get("last_used_at"), now), spare=True),
+    ]
+
+
+def _metadata(value: Any) -> str | None:
+    return ", ".join(f"{key}={each}" for key, each in value.items()) if value else None

@@ -110,7 +110,7 @@ def test_a_callback_url_stands_alone_on_stdout() -> None:
 
     assert result.stdout == "http://t.test/callbacks/minimax/abc\n"
     assert result.stderr == (
-        "expires 2026-11-28T03:00:00Z\nto revoke it: DELETE /v1/callback-urls/cb_1\n"
+        "expires 2026-11-28T03:00:00Z\nto revoke it: taskbell callback-urls revoke cb_1\n"
     )
     assert server.sent == {"provider": "minimax", "expires_in": 604800, "metadata": {"a": "b"}}
 
@@ -292,6 +292,23 @@ def test_subscribe_alone_leaves_the_rest_to_the_server() -> None:
             id="keys",
         ),
         pytest.param(
+            ["callback-urls", "list"],
+            "GET /v1/callback-urls?limit=50",
+            {
+                "id": "cb_1",
+                "provider": "minimax",
+                "metadata": {"customer": "42", "order": 9},
+                "created_at": "2026-11-21T02:55:00Z",
+                "expires_at": None,
+                "last_used_at": "2026-11-22T02:55:00Z",
+            },
+            [
+                "ID    PROVIDER  METADATA              CREATED               EXPIRES  LAST USED",
+                "cb_1  minimax   customer=42, order=9  2026-11-21T02:55:00Z  -        2026-11-22T02:55:00Z",
+            ],
+            id="callback URLs",
+        ),
+        pytest.param(
             ["audit", "--action", "subscription.changed", "--object", "sub_1"],
             "GET /v1/audit?action=subscription.changed&object=sub_1&limit=50",
             {
@@ -392,6 +409,21 @@ def test_a_key_is_revoked_by_its_id_and_nothing_else_is_reached() -> None:
 
     assert (revoked.exit_code, revoked.stdout) == (0, "revoked key_1\n")
     assert (odd.exit_code, odd.stderr) == (1, "taskbell: no API key ../tasks?a\n")
+
+
+def test_a_callback_url_is_revoked_by_its_id() -> None:
+    server = FakeServer(
+        {
+            "DELETE /v1/callback-urls/cb_1": (204, None),
+            "DELETE /v1/callback-urls/cb_2": (404, {"detail": "nothing has that id"}),
+        }
+    )
+
+    revoked = run(server, "callback-urls", "revoke", "cb_1")
+    wrong = run(server, "callback-urls", "revoke", "cb_2")
+
+    assert (revoked.exit_code, revoked.stdout) == (0, "revoked cb_1\n")
+    assert (wrong.exit_code, wrong.stderr) == (1, "taskbell: nothing has that id\n")
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,11 @@ import httpx
 import pytest
 
 from store.callback_tokens import make_token_id
+from store.callback_urls import Uses, note_uses
 from store.clock import ManualClock
-from store.tables import audit, callback_tokens
-from tests.app import Taskbell, good, minimax, problem, running
+from store.retention import Prune, prune
+from store.tables import audit, callback_tokens, callback_urls
+from tests.app import Taskbell, bearer, good, minimax, problem, running
 
 PUBLIC = {"PUBLIC_URL": "https://bell.example.com/base/"}
 
@@ -189,3 +191,113 @@ async def test_revoking_needs_a_key_that_may_write(taskbell: Taskbell) -> None:
     problem(await taskbell.door.delete(path), 401)
     problem(await taskbell.door.delete(path, headers=header), 403)
     good(await taskbell.push({"challenge": "x"}, urlsplit(made["url"]).path))
+
+
+# The list
+
+
+@pytest.fixture
+async def either(database_url: str, clock: ManualClock) -> AsyncIterator[Taskbell]:
+    async with running(database_url, clock) as taskbell:
+        yield taskbell
+
+
+async def test_urls_that_work_are_listed_newest_first_without_their_tokens(
+    either: Taskbell, clock: ManualClock
+) -> None:
+    key = good(await either.api.post("/v1/api-keys", json={"name": "ci", "scope": "write"}), 201)
+    first = await make(either, metadata={"customer": "42"}, expires_in=3600)
+    clock.advance(seconds=1)
+    wish, header = {"provider": "minimax", "single_task": True}, bearer(key["key"])
+    second = good(await either.door.post("/v1/callback-urls", json=wish, headers=header), 201)
+
+    answer = await either.api.get("/v1/callback-urls")
+
+    newest, oldest = good(answer)["data"]
+    assert oldest == {
+        "id": first["id"],
+        "provider": "minimax",
+        "metadata": {"customer": "42"},
+        "single_task": False,
+        "created_by": "first",
+        "created_at": "2026-01-01T12:00:00.000000Z",
+        "expires_at": "2026-01-01T13:00:00.000000Z",
+        "last_used_at": None,
+    }
+    assert newest["created_by"] == key["id"]
+    assert (newest["id"], newest["single_task"]) == (second["id"], True)
+    for made in (first, second):
+        assert made["url"].rpartition("/")[2] not in answer.text
+
+
+async def test_the_list_has_pages(either: Taskbell, clock: ManualClock) -> None:
+    made = []
+    for _ in range(5):
+        made.append((await make(either))["id"])
+        clock.advance(seconds=1)
+
+    pages = await either.all_pages("/v1/callback-urls?limit=2")
+
+    assert [url["id"] for url in pages] == made[::-1]
+    assert good(await either.api.get("/v1/callback-urls?limit=5"))["next_cursor"] is None
+
+
+async def test_what_was_revoked_or_has_ended_is_not_listed(
+    either: Taskbell, clock: ManualClock
+) -> None:
+    revoked, _, stays = [await make(either, expires_in=end) for end in (None, 60, 3600)]
+    await revoke(either, revoked["id"])
+    clock.advance(seconds=61)
+
+    assert [url["id"] for url in await either.data("/v1/callback-urls")] == [stays["id"]]
+    assert len(await either.rows(callback_urls)) == 2
+
+
+async def test_rows_of_urls_that_ended_go_after_a_day(either: Taskbell, clock: ManualClock) -> None:
+    await make(either, expires_in=60)
+    stays = await make(either)
+    clock.advance(days=2)
+
+    gone = await either.service.store.write(prune, Prune(timedelta(days=30)))
+
+    assert gone == 1
+    assert [row.id for row in await either.rows(callback_urls)] == [stays["id"]]
+
+
+@pytest.mark.parametrize("scope", ["read", None])
+async def test_the_list_needs_a_key_and_no_more(taskbell: Taskbell, scope: str | None) -> None:
+    if scope is None:
+        problem(await taskbell.door.get("/v1/callback-urls"), 401)
+        return
+    key = good(await taskbell.api.post("/v1/api-keys", json={"name": "a", "scope": scope}), 201)
+    good(await taskbell.door.get("/v1/callback-urls", headers=bearer(key["key"])))
+
+
+async def test_the_last_use_is_in_the_list(either: Taskbell, clock: ManualClock) -> None:
+    made, other = await make(either), await make(either)
+    used, earlier = clock() + timedelta(minutes=1), clock()
+
+    for at in (earlier, used, earlier):  # two processes may write it down in any order
+        await either.service.store.write(note_uses, Uses({made["id"]: at, "cb_unknown": at}))
+
+    listed = {url["id"]: url["last_used_at"] for url in await either.data("/v1/callback-urls")}
+    assert listed == {made["id"]: "2026-01-01T12:01:00.000000Z", other["id"]: None}
+
+
+@pytest.mark.parametrize("body", [{"challenge": "x"}, minimax(), b"{"], ids=str)
+async def test_every_use_is_noted(taskbell: Taskbell, body: Any) -> None:
+    made = await make(taskbell)
+
+    await taskbell.push(body, urlsplit(made["url"]).path)
+    await taskbell.uses().flush()
+
+    [url] = await taskbell.data("/v1/callback-urls")
+    assert url["last_used_at"] == "2026-01-01T12:00:00.000000Z"
+
+
+async def test_a_url_without_a_row_works_and_is_not_listed(taskbell: Taskbell) -> None:
+    good(await taskbell.push(minimax()))  # as all were made before there were rows
+    await taskbell.uses().flush()
+
+    assert await taskbell.data("/v1/callback-urls") == []
+    assert len(await taskbell.tasks()) == 1
