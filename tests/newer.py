@@ -6,7 +6,6 @@ from store.database import Database
 from store.schema import HEAD
 from store.tables import counters
 
-<<<<<<< HEAD
 NEWER = f"{int(HEAD) + 1:04}"
 
 
@@ -15,26 +14,11 @@ def newer_schema(database: Database, *, oldest: int | None) -> None:
     with database.writer.begin() as connection:
         for statement in (
             f"UPDATE alembic_version SET version_num = '{NEWER}'",
-=======
-NEXT = f"{int(HEAD) + 1:04}"
-"""Its version."""
-
-
-def newer_schema(database: Database, *, oldest: int | None) -> None:
-    """Add two columns and a table, as version NEXT; oldest: the HEAD it says may still work."""
-    with database.writer.begin() as connection:
-        for statement in (
-            f"UPDATE alembic_version SET version_num = '{NEXT}'",
->>>>>>> 6c42c48 (List callback URLs, with who made each and when it was last used)
             "ALTER TABLE tasks ADD COLUMN news INTEGER",
             "ALTER TABLE deliveries ADD COLUMN news INTEGER NOT NULL DEFAULT 0",
             "CREATE TABLE news (id INTEGER)",
         ):
             connection.exec_driver_sql(statement)
         if oldest is not None:
-<<<<<<< HEAD
             values = {"name": f"oldest for schema {NEWER}", "value": oldest}
-=======
-            values = {"name": f"oldest for schema {NEXT}", "value": oldest}
->>>>>>> 6c42c48 (List callback URLs, with who made each and when it was last used)
             connection.execute(counters.insert().values(values))

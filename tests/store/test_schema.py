@@ -20,11 +20,7 @@ from store.schema import HEAD, OLDEST, current_version, migrate
 from store.store import Store
 from store.tables import metadata
 from tests.making import catch, push, subscribe, tell, told
-<<<<<<< HEAD
 from tests.newer import NEWER, newer_schema
-=======
-from tests.newer import NEXT, newer_schema
->>>>>>> 6c42c48 (List callback URLs, with who made each and when it was last used)
 
 
 @pytest.fixture
@@ -83,32 +79,19 @@ def test_a_schema_that_is_too_new_is_refused(empty: Database, oldest: int | None
     migrate(empty)
     newer_schema(empty, oldest=oldest)
 
-<<<<<<< HEAD
     with pytest.raises(SchemaError, match=rf"\({NEWER}\) is newer than this taskbell \({HEAD}\)"):
         migrate(empty)
 
     assert version(empty) == NEWER
-=======
-    with pytest.raises(SchemaError, match=rf"\({NEXT}\) is newer than this taskbell \({HEAD}\)"):
-        migrate(empty)
-
-    assert version(empty) == NEXT
->>>>>>> 6c42c48 (List callback URLs, with who made each and when it was last used)
 
 
 def test_a_newer_schema_that_only_added_is_worked_on(empty: Database) -> None:
     migrate(empty)
     newer_schema(empty, oldest=int(HEAD))
 
-<<<<<<< HEAD
     assert migrate(empty) == NEWER
 
     assert version(empty) == NEWER
-=======
-    assert migrate(empty) == NEXT
-
-    assert version(empty) == NEXT
->>>>>>> 6c42c48 (List callback URLs, with who made each and when it was last used)
     store = Store(empty)
     subscribe(store)
     recorded = told(store, push())
