@@ -172,7 +172,6 @@ def _begin(session: psycopg.Connection[Any], setting: str) -> None:
 
 def _check_pooler(sessions: Sessions, direct: psycopg.Connection[Any]) -> bool:
     with contextlib.closing(sessions.untold({})) as pooled:
-        pooled.autocommit = True
         pooled.execute("SELECT 1")
         _begin(pooled, _URL)
         pooled.execute(*sessions.first(pooled, {}))

@@ -31,6 +31,9 @@ EVENTS = "events"
 
 _EVENTS_SECONDS = 0.05  # so it is announced no more often than that
 _WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 1.0, 30.0
+_STEADY_SECONDS = (
+    10.0  # a connection that lasted that long is lost as any other: no news, made anew
+)
 _CLOSE_SECONDS = 1.0  # a thread that is still connecting, to a host that is away, is left behind
 
 # the channel of a table, so that installations in two schemas of one database do not hear each other
@@ -49,6 +52,9 @@ class Notices:
         self._heard = heard
         self._origin = secrets.token_hex(4)
         self._lost = False
+        """Whether it was said that there is no connection."""
+        self._since = math.inf
+        """When the present connection began to hear."""
         self._events_at = -math.inf
         self._thread: threading.Thread | None = None
         self._stop, self._stopped = socket.socketpair()
@@ -88,17 +94,28 @@ class Notices:
         wait = 0.0
         with self._stopped:
             while not self._closed_within(wait):
+                self._since = math.inf
                 try:
                     self._hear_all()
                 except psycopg.Error as error:
-                    wait = min(2 * wait, _LONGEST_WAIT_SECONDS) if self._lost else _WAIT_SECONDS
-                    self._note(error)
+                    wait = self._wait_after(error, wait)
+
+    def _wait_after(self, error: psycopg.Error, waited: float) -> float:
+        """Note that the connection is lost; how long to wait for the next one.
+
+        Who hangs up on what is idle, a time-out of the server's, a pooler or a firewall, does so again
+        and again: that is worth no line in the log each time.
+        """
+        if monotonic() - self._since >= _STEADY_SECONDS:
+            return 0.0
+        self._note_lost(error)
+        return min(2 * waited, _LONGEST_WAIT_SECONDS) or _WAIT_SECONDS
 
     def _hear_all(self) -> None:
         """Pass notices on until close(). Raises psycopg.Error when there is no connection."""
         with contextlib.closing(connect_alone(self._database)) as connection:
             _subscribe(connection)
-            self._note(None)
+            self._since = monotonic()
             # psycopg's own waiting wakes up ten times a second
             news = select.poll()
             news.register(connection.fileno(), select.POLLIN)
@@ -106,7 +123,9 @@ class Notices:
             while not self._closed_within(0):
                 if topics := self._topics(connection):
                     self._heard(topics)
-                news.poll()
+                if self._lost and monotonic() - self._since >= _STEADY_SECONDS:
+                    self._note_back()
+                news.poll(_STEADY_SECONDS * 1000 if self._lost else None)
 
     def _topics(self, connection: psycopg.Connection[Any]) -> set[str]:
         topics: set[str] = set()
@@ -121,14 +140,15 @@ class Notices:
         closed.register(self._stopped, select.POLLIN)
         return bool(closed.poll(seconds * 1000))
 
-    def _note(self, error: psycopg.Error | None) -> None:
-        """Log once that the connection is lost, and once that it is back."""
-        if error is not None and not self._lost:
+    def _note_lost(self, error: psycopg.Error) -> None:
+        if not self._lost:
             reason = str(error).strip().split("\n")[0][:200]
             logger.warning("no notices from other processes, looking every second: %s", reason)
-        if error is None and self._lost:
-            logger.warning("notices from other processes are back")
-        self._lost = error is not None
+        self._lost = True
+
+    def _note_back(self) -> None:
+        logger.warning("notices from other processes are back")
+        self._lost = False
 
 
 def _subscribe(connection: psycopg.Connection[Any]) -> None:

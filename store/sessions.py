@@ -62,6 +62,10 @@ _MEANING = {
     "extra_float_digits": "1",
 }
 
+# what the driver reads texts by. It learns of a change after a transaction's first answers, too late;
+# poolers know these settings as each client's own, and see to them on whatever connection they lend
+_TRACKED = {name: _MEANING[name] for name in ("client_encoding", "DateStyle", "TimeZone")}
+
 BY_INDEX = {"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off"}
 """For who writes: all that is written is found through an index; a plan that was made while the
 tables were small, and is kept, must not walk them when they have grown."""
@@ -112,6 +116,8 @@ class Sessions:
             return connection
         connection = self.untold(arguments)
         try:
+            connection.execute(*_telling(_TRACKED, local=False))
+            connection.autocommit = False
             # SQLAlchemy has questions of its own to a first connection
             with connection.pipeline():
                 connection.execute(*self.first(connection, more))
@@ -121,10 +127,15 @@ class Sessions:
         return connection
 
     def untold(self, arguments: Mapping[str, Any]) -> psycopg.Connection[Any]:
-        """Open a session behind the pooler, which is told nothing yet. Raises psycopg.Error."""
+        """Open a session behind the pooler that is told nothing yet, each statement a transaction.
+
+        Raises psycopg.Error.
+        """
         import psycopg
 
-        connection = psycopg.connect(**_given(self.address), **arguments, prepare_threshold=None)
+        connection = psycopg.connect(
+            **_given(self.address), **arguments, prepare_threshold=None, autocommit=True
+        )
         connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
         return connection
 

@@ -114,7 +114,7 @@ def test_each_transaction_of_a_transaction_pool_has_our_settings(
     found = {}
     with psycopg.connect(url, autocommit=True) as other, opened(url, postgresql_url) as database:
         for _ in range(5):
-            other.execute("SET statement_timeout = 1")
+            other.execute("SET statement_timeout = 3000")
             other.execute("SET search_path = nowhere")
             other.execute("SET TimeZone = 'Asia/Shanghai'")
             found = {engine: _settings(database, engine) for engine in ("writer", "reader")}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -149,10 +149,10 @@ def test_a_log_that_grows_fast_is_announced_now_and_then(postgresql_url: str) ->
     assert (first, second) == ("news", EVENTS)
 
 
-def test_a_lost_connection_is_made_again_and_told_once_each_way(
+def test_a_lost_connection_is_made_again_without_a_word(
     postgresql_url: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store.notices, "_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(store.notices, "_STEADY_SECONDS", 0.0)
     with processes(*2 * [postgresql_url]) as (writer, listener):
         listener.listen("news")
 
@@ -162,10 +162,51 @@ def test_a_lost_connection_is_made_again_and_told_once_each_way(
         writer.store.write_now(say, "news")
 
         assert listener.heard.get(timeout=PATIENCE_SECONDS) == "news"
+    assert logged(caplog) == []
+
+
+def test_connections_that_are_cut_again_and_again_are_told_once(
+    postgresql_url: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a firewall, or a pooler's client_idle_timeout, does for ever."""
+    monkeypatch.setattr(store.notices, "_WAIT_SECONDS", 0.01)
+    with processes(postgresql_url) as (listener,):
+        listener.listen("news")
+        seen: list[int] = []
+        for _ in range(3):
+            seen += listeners(postgresql_url, 1, but=seen)
+            cut(postgresql_url, seen)
+        listeners(postgresql_url, 1, but=seen)
+    assert logged(caplog) == ["no notices from other processes"]
+
+
+def test_a_database_that_was_away_is_told_once_each_way(
+    postgresql: PostgreSQL,
+    postgresql_url: str,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(store.notices, "_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(store.notices, "_STEADY_SECONDS", 0.01)
+    with processes(postgresql_url) as (listener,):
+        name = listener.store.database.address.database
+        postgresql.run(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+        listener.listen("news")
+        wait_for(lambda: len(logged(caplog)) == 1)
+        postgresql.run(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+        wait_for(lambda: len(logged(caplog)) == 2)
     assert logged(caplog) == [
         "no notices from other processes",
         "notices from other processes are back",
     ]
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    give_up = monotonic() + PATIENCE_SECONDS
+    pause = threading.Event()
+    while not condition():
+        assert monotonic() < give_up
+        pause.wait(0.01)
 
 
 def test_a_database_that_is_away_holds_up_nothing(
