@@ -34,6 +34,7 @@ from store.database import (
 )
 from store.errors import SchemaError, StoreError
 from store.schema import HEAD, current_version, migrate
+from store.sqlite_file import create
 from store.tables import JsonText, events, metadata
 
 BATCH = 1000
@@ -142,7 +143,7 @@ def _part_of(path: Path) -> Iterator[Path]:
     """A file to write to, which gets its name when all went well and is removed otherwise."""
     part = path.with_name(f"{path.name}.part")
     part.unlink(missing_ok=True)  # of a backup that was cut off
-    os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    create(part)
     try:
         yield part
         part.rename(path)

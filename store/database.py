@@ -80,7 +80,7 @@ class Generation:
 class Database:
     """One database: `writer` for the one writing thread, `reader` for the readers' pool.
 
-    sessions: PostgreSQL's.
+    sessions: PostgreSQL's. place: SQLite's file by its one name, wherever the process goes later.
     """
 
     address: Address
@@ -88,6 +88,7 @@ class Database:
     reader: Engine
     generation: Generation = field(default_factory=Generation)
     sessions: Sessions | None = None
+    place: Path | None = None
 
     @property
     def postgresql(self) -> bool:
@@ -101,8 +102,8 @@ class Database:
     @property
     def file(self) -> Path:
         """Only SQLite's."""
-        assert self.address.file is not None  # noqa: S101 - the caller asked before
-        return self.address.file
+        assert self.place is not None  # noqa: S101 - the caller asked before
+        return self.place
 
     def now(self, connection: Connection, clock: Clock, value: str) -> tuple[datetime, Any]:
         """The time that leases and due times go by, and what a query of one value finds.
@@ -216,12 +217,13 @@ def direct_database(database: Database) -> Database:
 def open_file(path: Path) -> Database:
     """Open a SQLite file, which is made by the first connection when it is not there."""
     generation = Generation()
-    url = _file_url(path, "rw")
+    place = sqlite_file.real(path)
+    url = _file_url(place, "rw")
     connect: dict[str, Any] = {"timeout": BUSY_TIMEOUT_SECONDS, "check_same_thread": False}
     shared: dict[str, Any] = {"connect_args": connect, "max_overflow": 0, **_QUIET}
     writer = create_engine(url, pool_size=1, **shared)
     reader = create_engine(url, pool_size=8, **shared)
-    make = _Once(path)
+    make = _Once(place)
     for engine in (writer, reader):
         event.listen(engine, "do_connect", make)
         event.listen(engine, "connect", _sqlite_pragmas)
@@ -229,19 +231,20 @@ def open_file(path: Path) -> Database:
     # the driver's own transactions lose updates silently; IMMEDIATE takes the write lock at once
     event.listen(writer, "begin", lambda c: c.exec_driver_sql("BEGIN IMMEDIATE"))
     event.listen(reader, "begin", lambda c: c.exec_driver_sql("BEGIN"))
-    return Database(Address(file=path), writer, reader, generation)
+    return Database(Address(file=path), writer, reader, generation, place=place)
 
 
 def open_to_read(path: Path) -> Database:
     """A SQLite file that stays as it is; it may lie where nothing can be written."""
-    engine = create_engine(_file_url(path, "ro"), **_QUIET)
+    place = sqlite_file.real(path)
+    engine = create_engine(_file_url(place, "ro"), **_QUIET)
     event.listen(engine, "connect", _without_driver_transactions)
     event.listen(engine, "begin", lambda c: c.exec_driver_sql("BEGIN"))
-    return Database(Address(file=path), writer=engine, reader=engine)
+    return Database(Address(file=path), writer=engine, reader=engine, place=place)
 
 
-def _file_url(path: Path, mode: str) -> URL:
-    file = quote(os.fsencode(sqlite_file.real(path)))
+def _file_url(place: Path, mode: str) -> URL:
+    file = quote(os.fsencode(place))
     return URL.create("sqlite", database=f"file:{file}", query={"mode": mode, "uri": "true"})
 
 

@@ -30,6 +30,7 @@ from store.clock import Clock, system_clock
 from store.events import Task, Verdict
 from store.matching import DEFAULT_MAX_IN_FLIGHT, Subscription
 from store.records import Recorded, Report, record
+from store.sessions import Sessions
 from store.store import Store
 from store.writer import Operation
 
@@ -232,3 +233,20 @@ def keep_places(_: object) -> None:
 def read_on(_: object) -> None:
     """Read a subscriber's answer however long it is."""
     connection_module.LONGEST_BODY = connection_module._LONGEST_ANSWER = 1 << 40
+
+
+def prepare_on_lent_connections(_: object) -> None:
+    """Prepare statements also where the next transaction runs on another connection."""
+    untold = Sessions.untold
+
+    def preparing(self: Sessions, arguments: Any) -> Any:
+        connection = untold(self, arguments)
+        connection.prepare_threshold = 1
+        return connection
+
+    _replace(Sessions, "untold", preparing)
+
+
+def tell_lent_connections_nothing(_: object) -> None:
+    """Take the settings of whatever connection is lent."""
+    _replace(database.Database, "first", lambda _self, _connection: [])
