@@ -30,7 +30,7 @@ from receiver.tokens import CallbackTokens, new_token_id
 from store import keys
 from store.claims import release
 from store.clock import system_clock
-from store.database import open_database
+from store.database import Database, open_database
 from store.fitness import check
 from store.keys import NewKey, Scope, new_key_text
 from store.schema import migrate
@@ -58,9 +58,10 @@ def run(settings: Settings, *, dev: bool, limits: Limits | None = None) -> None:
         settings = replace(with_dev_api_key(settings), allow_networks=opened)
     listener = _listen(settings)
     settings = _with_port(settings, listener.getsockname()[1])
-    database = open_database(settings.database_url, settings.direct_database_url)
-    check(database)
-    migrate(database)
+    with contextlib.ExitStack() as failed:
+        failed.callback(listener.close)
+        database = _usable_database(settings)
+        failed.pop_all()
     traces = open_traces(system_clock) if wants_traces(process_environment()) else None
     service = make_service(settings, database, traces=traces)
     if not database.postgresql:
@@ -83,6 +84,18 @@ def run(settings: Settings, *, dev: bool, limits: Limits | None = None) -> None:
     )
     limits = limits or Limits(connections=descriptors().from_clients)
     _Server(service, listener, Crowd(limits)).run()
+
+
+def _usable_database(settings: Settings) -> Database:
+    """Return the database at this version's schema. Raises StoreError."""
+    database = open_database(settings.database_url, settings.direct_database_url)
+    try:
+        check(database)
+        migrate(database)
+    except BaseException:
+        database.close()
+        raise
+    return database
 
 
 def _spare_the_collector() -> None:

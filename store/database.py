@@ -172,6 +172,10 @@ class Database:
         """Lock the rows a query reads (SQLite's transactions are exclusive already)."""
         return query.with_for_update(skip_locked=skip) if self.postgresql else query
 
+    def close(self) -> None:
+        """The same as dispose(), for who closes things."""
+        self.dispose()
+
     def dispose(self) -> None:
         self.writer.dispose()
         self.reader.dispose()

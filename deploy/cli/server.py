@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import sys
@@ -56,12 +57,12 @@ def migrate() -> None:
     try:
         settings = load(process_environment(), DOTENV)
         database = open_directly(settings.database_url, settings.direct_database_url)
-        check(database)
-        before = bring_up(database)
+        with contextlib.closing(database):
+            check(database)
+            before = bring_up(database)
     except (SettingsError, StoreError, ValueError, OSError) as error:
         _fail(error)
     else:
-        database.dispose()
         now = max(before or "", HEAD)  # a later version may have been here
         was = "it was there already" if before == now else f"it was at {before or 'nothing'}"
         typer.echo(f"{database.name}: schema {now} ({was})")

@@ -49,8 +49,9 @@ class Pooled:
 @contextlib.asynccontextmanager
 async def _meddling(url: str) -> AsyncIterator[None]:
     """Leave settings on whatever connections are lent to another client of the pool."""
-    unprepared = {"autocommit": True, "prepare_threshold": None}
-    async with await psycopg.AsyncConnection.connect(url, **unprepared) as other:
+    async with await psycopg.AsyncConnection.connect(
+        url, autocommit=True, prepare_threshold=None
+    ) as other:
         task = asyncio.create_task(_meddle(other))
         try:
             yield
