@@ -23,6 +23,7 @@ from dispatch.connection import LONGEST_BODY, Closed, Connection, NotHTTP, Origi
 from dispatch.guard import Guard, NoSuchHost, Place, Refused
 from dispatch.sink import Answer, Request
 from store.clock import monotonic
+from store.tls import by_alternative_names
 
 __all__ = ["LONGEST_BODY", "Client", "SendFailed"]
 
@@ -70,7 +71,7 @@ class Client:
         self._guard = guard
         self._seconds = timeout.total_seconds()
         self._user_agent = user_agent
-        self._tls = tls
+        self._tls = by_alternative_names(tls) if tls else None
         self._targets: dict[str, _Target] = {}
         self._lookups: dict[tuple[str, int], asyncio.Task[list[str]]] = {}
         self._places = asyncio.Semaphore(limit)  # one for each open connection
@@ -227,7 +228,7 @@ class Client:
 
     def _context(self) -> ssl.SSLContext:
         if self._tls is None:
-            self._tls = ssl.create_default_context()
+            self._tls = by_alternative_names(ssl.create_default_context())
             self._tls.set_alpn_protocols(["http/1.1"])
         return self._tls
 

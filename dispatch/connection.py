@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
 from typing import NamedTuple, cast
 
@@ -15,6 +16,9 @@ _MOST_HEADERS = 200
 _LONGEST_ANSWER = _LONGEST_HEAD + LONGEST_BODY  # as sent, with chunk sizes and trailers
 # Node and uvicorn close idle connections after 5 s; a POST that meets that moment is lost
 _REST_SECONDS = 4
+# the parser takes RTSP/1.0, ICE/1.0 and versions of HTTP that we do not speak, and tells no name
+_STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-9][0-9]{2})(?=[ \r\n])")
+_SWITCHED = 101
 
 
 class Origin(NamedTuple):
@@ -54,6 +58,9 @@ class Connection(asyncio.Protocol):
         self._received = 0
         self._head_size = 0
         self._complete = False
+        self._unread = b""  # of a line that is not whole yet
+        self._at_start = True  # of an answer: a status line must follow
+        self._final = False  # its status line went by
 
     async def exchange(self, message: bytes, deadline: float) -> None:
         """Send, and wait for the answer. A status that came is one, whatever becomes of its body.
@@ -119,13 +126,44 @@ class Connection(asyncio.Protocol):
             return
         self._received += len(data)
         try:
-            self._parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            self._feed(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade, NotHTTP):
             self._keep_alive = False
             self._end(NotHTTP())
             return
         if self._complete or len(self.body) >= LONGEST_BODY or self._received > _LONGEST_ANSWER:
             self._end(NotHTTP())  # or an answer, when there is a status
+
+    def _feed(self, data: bytes) -> None:
+        """Give the parser what came: line by line, until the final status line has been read."""
+        if self._final:
+            self._parser.feed_data(data)
+            return
+        data, start = self._unread + data, 0
+        final = False
+        while not final and (end := data.find(b"\n", start) + 1):
+            final = self._read_line(data[start:end])
+            self._parser.feed_data(data[start:end])
+            start = end
+        self._final, self._unread = final, data[start:]
+        if final:
+            self._parser.feed_data(self._unread)
+        elif len(self._unread) > _LONGEST_HEADER:
+            raise NotHTTP
+
+    def _read_line(self, line: bytes) -> bool:
+        """Follow the heads of interim answers, which have no bodies; True at the final status line."""
+        empty = not line.strip(b"\r\n")
+        if not self._at_start:
+            self._at_start = empty  # the head of an interim answer is over
+        elif not empty:  # a line break may come first (RFC 9112, 2.2)
+            status_line = _STATUS_LINE.match(line)
+            if status_line is None:
+                raise NotHTTP
+            status = int(status_line[1])
+            self._at_start = False
+            return status >= 200 or status == _SWITCHED
+        return False
 
     def eof_received(self) -> None:
         self._keep_alive = False
@@ -161,7 +199,7 @@ class Connection(asyncio.Protocol):
         status = self._parser.get_status_code()
         if status < 100:
             raise NotHTTP
-        if status >= 200 or status == 101:
+        if status >= 200 or status == _SWITCHED:
             self.status = status
         else:
             self.fields.clear()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from dispatch.client import Client, SendFailed
+from dispatch.headers import why_not
 from dispatch.hooks import service_at
 from dispatch.redaction import redacted
 from dispatch.sink import (
@@ -25,6 +28,8 @@ from dispatch.trace import span_id, trace_id, traceparent
 from store.clock import Clock, monotonic
 from store.matching import Subscription
 from store.vault import Vault, VaultError
+
+logger = logging.getLogger("taskbell.dispatch")
 
 _REMEMBERED_MOST = 10_000
 _SHORTEST_SECRET = 8
@@ -93,6 +98,7 @@ class Sender:
         if isinstance(sink, Apprise):  # what of it is secret, only the library knows
             return outcome, replace(answer, body=b"")
         answer = _without_secrets(answer, target)
+        outcome = _said_without_secrets(outcome, target)
         service = sink.service or service_at(target.url)
         if service is not None:
             return redacted(outcome, answer, target.url, service)
@@ -128,7 +134,7 @@ class Sender:
             subscription_id=subscription.id,
             url=self._vault.open(url) if url else subscription.url,
             secrets=tuple(secrets),
-            headers=self._vault.open(headers) if headers else {},
+            headers=_sendable(subscription.id, self._vault.open(headers) if headers else {}),
             language=subscription.language,
             service_secret=self._vault.open(service_secret) if service_secret else None,
             shape=subscription.shape,
@@ -140,11 +146,33 @@ class Sender:
         return until is None or until <= self._clock()
 
 
+def _sendable(subscription_id: str, headers: Mapping[str, str]) -> Mapping[str, str]:
+    """Leave out what may not be set any more, and say so once for each opening."""
+    for name in headers:
+        reason = why_not(name)
+        if reason is not None:
+            logger.warning(
+                "subscription %s: header %s is not sent: %s", subscription_id, name, reason
+            )
+    return {name: value for name, value in headers.items() if why_not(name) is None}
+
+
+def _said_without_secrets(outcome: Outcome, target: Target) -> Outcome:
+    """A subscriber may send a header's value back as the host of a redirect."""
+    reason = outcome.reason
+    for word in _secret_words(target):
+        reason = re.sub(re.escape(word), "…", reason, flags=re.IGNORECASE)  # hosts are lower case
+    return outcome if reason == outcome.reason else replace(outcome, reason=reason)
+
+
 def _without_secrets(answer: Answer, target: Target) -> Answer:
     """As it may be kept and shown: some receivers send back the headers that they were sent."""
     body = answer.body
-    for value in target.headers.values():
-        for word in value.split():
-            if len(word) >= _SHORTEST_SECRET:
-                body = body.replace(word.encode(), "…".encode())
+    for word in _secret_words(target):
+        body = body.replace(word.encode(), "…".encode())
     return answer if body == answer.body else replace(answer, body=body)
+
+
+def _secret_words(target: Target) -> list[str]:
+    words = (word for value in target.headers.values() for word in value.split())
+    return [word for word in words if len(word) >= _SHORTEST_SECRET]

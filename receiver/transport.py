@@ -8,6 +8,8 @@ import aiohttp
 import httpx
 from yarl import URL
 
+from store.tls import by_alternative_names
+
 _CHUNK_BYTES = 64 * 1024
 
 
@@ -45,7 +47,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
 
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
-            tls = httpx.create_ssl_context(trust_env=False)
+            tls = by_alternative_names(httpx.create_ssl_context(trust_env=False))
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=self._connections, ssl=tls),
                 cookie_jar=aiohttp.DummyCookieJar(),

@@ -14,6 +14,7 @@ from urllib.parse import quote
 import httpx
 
 from deploy import __version__
+from deploy.cli.certificates import trusted
 from deploy.cli.errors import CommandError, KeyTooWeak, ServerAway, UsageError
 
 TIMEOUT_SECONDS = 10.0
@@ -54,7 +55,7 @@ class Client:
                 base_url=url,
                 headers=headers,
                 timeout=TIMEOUT_SECONDS,
-                transport=transport,
+                transport=transport or httpx.HTTPTransport(verify=trusted(), trust_env=False),
                 trust_env=False,  # a proxy variable must not send the key elsewhere
                 follow_redirects=False,
             )

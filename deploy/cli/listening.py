@@ -155,7 +155,8 @@ class LineFace:
 
     def reply(self, event: Event, cursor: int, reply: Reply) -> None:
         style = "green" if reply.accepted else "red"
-        said = str(reply.status) if reply.status is not None else f"{reply.error}"
+        told = (reply.status, reply.error and output.plain(reply.error))
+        said = ": ".join(str(each) for each in told if each is not None)
         rest = f"  {reply.seconds * 1000:.0f} ms  {output.plain(event.id)}"
         _print(self._console, (f"<-- {said}", style), (rest, ""))
 

@@ -14,8 +14,10 @@ from urllib.parse import urlsplit
 import httpx
 
 from deploy import __version__
+from deploy.cli.certificates import trusted
 from deploy.cli.client import tls_trouble
 from deploy.cli.errors import UsageError
+from dispatch.answers import redirected
 from dispatch.sink import Event, Request, Target, sinks
 from store.clock import Clock
 
@@ -36,7 +38,7 @@ class HungUp(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What the program answered; status None and why, when it did not."""
+    """What the program answered. error: why it did not, or why a redirect is none that counts."""
 
     status: int | None
     seconds: float
@@ -84,7 +86,7 @@ class Local:
         self._monotonic = monotonic
         self._http = httpx.Client(
             timeout=TIMEOUT_SECONDS,
-            verify=httpx.create_ssl_context(),  # with SSL_CERT_FILE and SSL_CERT_DIR
+            verify=trusted(trust_env=True),  # with SSL_CERT_FILE and SSL_CERT_DIR
             transport=transport,
             trust_env=False,
             follow_redirects=False,
@@ -120,7 +122,7 @@ class Local:
         request = sinks()["webhook"].render(event, self._target, self._clock())
         began = self._monotonic()
         try:
-            status = self._post(request)
+            status, note = self._post(request)
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             trouble = tls_trouble(error)
             if trouble is not None:
@@ -130,9 +132,10 @@ class Local:
             return Reply(None, self._monotonic() - began, f"no answer in {TIMEOUT_SECONDS:.0f} s")
         except httpx.TransportError:
             raise HungUp from None
-        return Reply(status, self._monotonic() - began)
+        return Reply(status, self._monotonic() - began, note)
 
-    def _post(self, request: Request) -> int:
+    def _post(self, request: Request) -> tuple[int, str | None]:
+        """Send it; the status of the answer, and what a subscription's attempt would say of it."""
         # not through httpx's own headers: it gets what a subscriber gets
         headers = {
             "user-agent": f"taskbell/{__version__}",
@@ -142,4 +145,4 @@ class Local:
         sent = httpx.Request("POST", request.url, headers=headers, content=request.body)
         answer = self._http.send(sent, stream=True)
         answer.close()  # what else it says is of no use
-        return answer.status_code
+        return answer.status_code, redirected(answer.status_code, answer.headers)

@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 
+from deploy.cli.certificates import trusted
 from deploy.cli.errors import CommandError, UsageError
 from deploy.cli.frame import Surroundings
 from deploy.cli.signer import Signer
@@ -48,7 +49,9 @@ class Pushed:
 
 def new_client() -> httpx.Client:
     """To push with: as plain as a provider's, without our API key."""
-    return httpx.Client(timeout=TIMEOUT_SECONDS, follow_redirects=False, trust_env=False)
+    return httpx.Client(
+        timeout=TIMEOUT_SECONDS, verify=trusted(), follow_redirects=False, trust_env=False
+    )
 
 
 def push(

@@ -35,6 +35,9 @@ _STATUS = {
 _ANSWERED = re.compile(r"answered (\w{1,60})(?:: (\w{1,60})?)?")
 # what dispatch/refusals.py makes of a code by the words beside it
 _NOTE = re.compile(r"\((gone\??|rate limit)\)(?: to \d+ attempts in a row)?$")
+_POINTS_TO = re.compile(
+    r"answered 3\d\d: redirects are not followed; it points to ([\w.\[\]:-]+(?: \(https?\))?)$"
+)
 _FAMILIES = {"lark": "feishu"}
 
 
@@ -51,6 +54,9 @@ def explanation(words: Words, error: str | None, status: int | None, format_name
             known = words.or_else(f"service.{family}.{key}", "")
             if known:
                 return known
+    elsewhere = _POINTS_TO.match(error or "")
+    if elsewhere:
+        return words("reason.redirect_to", host=elsewhere[1])
     return words.or_else(f"reason.{_kind(error or '', status)}", "")
 
 

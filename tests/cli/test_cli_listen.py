@@ -231,7 +231,11 @@ def test_while_the_program_is_away_its_event_waits_and_that_is_said_once(
     ("answer", "line"),
     [
         (500, "<-- 500  0 ms  evt_1"),
-        (302, "<-- 302  0 ms  evt_1"),  # and nothing is sent to where it leads
+        (  # and nothing is sent to where it leads
+            302,
+            "<-- 302: redirects are not followed; it points to no place: there is no Location"
+            "  0 ms  evt_1",
+        ),
         (httpx.ReadTimeout, "<-- no answer in 15 s  0 ms  evt_1"),
         (httpx.RemoteProtocolError, "<-- it hung up without an answer  0 ms  evt_1"),
     ],

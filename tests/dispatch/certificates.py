@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -21,11 +21,23 @@ _DAY = timedelta(days=1)
 class Authority:
     """A certificate authority that signed itself, for one name or address; its files in a folder."""
 
-    def __init__(self, folder: Path, name: str, *, expired: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        *,
+        expired: bool = False,
+        common_name: str | None = None,
+        names: Sequence[str] | None = None,
+    ) -> None:
+        """Names: the alternative names; the name alone when there are none given."""
         key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"taskbell test {name}")])
+        subject = x509.Name(
+            [x509.NameAttribute(NameOID.COMMON_NAME, common_name or f"taskbell test {name}")]
+        )
+        alternatives = [_named(each) for each in ([name] if names is None else names)]
         ends = system_clock() + (-_DAY if expired else _DAY)
-        certificate = (
+        builder = (
             x509.CertificateBuilder()
             .subject_name(subject)
             .issuer_name(subject)
@@ -33,10 +45,13 @@ class Authority:
             .serial_number(x509.random_serial_number())
             .not_valid_before(ends - 7 * _DAY)
             .not_valid_after(ends)
-            .add_extension(x509.SubjectAlternativeName([_named(name)]), critical=False)
             .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-            .sign(key, hashes.SHA256())
         )
+        if alternatives:
+            builder = builder.add_extension(
+                x509.SubjectAlternativeName(alternatives), critical=False
+            )
+        certificate = builder.sign(key, hashes.SHA256())
         folder.mkdir(parents=True, exist_ok=True)
         self.certificate, self.key = folder / "certificate.pem", folder / "key.pem"
         self.certificate.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
@@ -68,4 +83,6 @@ def _named(name: str) -> x509.GeneralName:
     try:
         return x509.IPAddress(ipaddress.ip_address(name))
     except ValueError:
+        if "@" in name:
+            return x509.RFC822Name(name)
         return x509.DNSName(name)

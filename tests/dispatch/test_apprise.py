@@ -254,7 +254,10 @@ def address(hook: Hook) -> str:
         (Response("bad", 400), Outcome(Result.RETRY, "answered 400")),
         (
             Response(status_code=302, headers={"location": "http://169.254.169.254/"}),
-            Outcome(Result.RETRY, "answered 302"),
+            Outcome(
+                Result.RETRY,
+                "answered 302: redirects are not followed; it points to 169.254.169.254 (http)",
+            ),
         ),
     ],
 )

@@ -19,6 +19,7 @@ import pytest
 
 from dispatch import connection
 from dispatch.client import LONGEST_BODY, Client, SendFailed
+from dispatch.connection import Connection, Origin
 from dispatch.guard import Guard
 from dispatch.sink import Answer, Request
 from tests.dispatch.certificates import Authority
@@ -314,6 +315,18 @@ async def test_a_packed_body_is_not_unpacked() -> None:
         pytest.param(b"HTTP/1.1 200 OK\r\n" + b"x: a\r\n" * 50_000, id="50,000 headers"),
         pytest.param(b"hello\r\n", id="HTTP/0.9"),
         pytest.param(b"\x16\x03\x01\x00\x00\r\n\r\n", id="TLS on a plain port"),
+        *(
+            pytest.param(f"{begin}{line}\r\ncontent-length: 0\r\n\r\n".encode(), id=line + named)
+            for line in (
+                *("RTSP/1.0 200 OK", "ICE/1.0 200 OK", "SIP/2.0 200 OK", "ICY 200 OK"),
+                *("HTTP/2.0 200 OK", "HTTP/2 200", "HTTP/0.9 200 OK", "HTTP/1.2 200 OK"),
+                *("HTTP/3.0 200 OK", "http/1.1 200 OK", "HTTP/1.1 099 No", "HTTP/01.1 200 OK"),
+                *("HTTPS/1.1 200 OK", "RTSP/1.1 200 OK", "HTTP/1.10 200 OK", " HTTP/1.1 200 OK"),
+            )
+            for begin, named in (("", ""), ("HTTP/1.1 103 Hints\r\na: b\r\n\r\n", " after 103"))
+        ),
+        pytest.param(b"RTSP/1.0 200 OK\r\nno end", id="a head without an end"),
+        pytest.param(b"\r\n" * 80_000, id="line breaks only"),
     ],
 )
 async def test_what_is_not_http_is_a_failure(raw: bytes) -> None:
@@ -322,6 +335,45 @@ async def test_what_is_not_http_is_a_failure(raw: bytes) -> None:
 
     assert failed.reason == "the answer is not valid HTTP, or its headers are too large"
     assert "hook?" not in "".join(traceback.format_exception(failed))  # a log would keep the URL
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"HTTP/1.0 204 No Content\r\n\r\n",
+        b"HTTP/1.1 204\r\n\r\n",
+        b"\r\nHTTP/1.1 204 No Content\r\n\r\n",
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n",
+        b"HTTP/1.1 103 Hints\r\nlink: a\r\n\r\nHTTP/1.1 102 P\r\n\r\nHTTP/1.1 204 x\r\na: b\r\n\r\n",
+    ],
+)
+@pytest.mark.parametrize("step", [1, 7, 1_000])
+async def test_what_is_http_is_read_in_pieces_of_any_size(head: bytes, step: int) -> None:
+    connection = Connection(Origin("http", "a.example", 80), lambda _lost: None)
+    transport = FakeTransport()
+    connection.connection_made(transport)
+    loop = asyncio.get_running_loop()
+    exchange = asyncio.create_task(connection.exchange(b"", loop.time() + 10))
+    await asyncio.sleep(0)
+
+    for start in range(0, len(head), step):
+        connection.data_received(head[start : start + step])
+    await exchange
+
+    assert connection.status == 204
+
+
+class FakeTransport(asyncio.Transport):
+    """Takes everything and sends nothing."""
+
+    def is_closing(self) -> bool:
+        return False
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        pass
+
+    def get_write_buffer_size(self) -> int:
+        return 0
 
 
 async def test_a_reset_is_a_failure() -> None:
@@ -510,6 +562,26 @@ async def test_a_bad_certificate_is_a_failure(
     assert failed.reason.startswith("TLS: certificate: ")
     assert words in failed.reason
     assert requests == 0
+
+
+@pytest.mark.parametrize("alternative", [None, "IP", "mail"])
+async def test_a_host_in_the_common_name_only_is_a_failure(
+    tmp_path: Path, alternative: str | None
+) -> None:
+    others = {None: [], "IP": ["192.0.2.1"], "mail": ["hook@example.com"]}[alternative]
+    authority = Authority(
+        tmp_path, "hook.example.com", common_name="hook.example.com", names=others
+    )
+
+    async with (
+        serving(answering(OK), authority.server()) as server,
+        client(tls=authority.client()) as sender,
+    ):
+        failed = await failure(
+            sender, request(server.port, host="hook.example.com", scheme="https")
+        )
+
+    assert failed.reason.startswith("TLS: certificate: Hostname mismatch")
 
 
 async def test_a_plain_server_behind_https_is_a_failure() -> None:

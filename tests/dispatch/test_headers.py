@@ -45,6 +45,139 @@ def test_names_that_are_not_the_users_are_refused_in_any_case(name: str) -> None
             check_headers({spelling: "x"})
 
 
+ORIGINS = [
+    "Forwarded",
+    "Via",
+    "X-Forwarded-For",
+    "X-Forwarded-Host",
+    "X-Forwarded-Proto",
+    "X-Forwarded-Port",
+    "X-Forwarded-Server",
+    "X-Forwarded-Prefix",
+    "X-Forwarded-Uri",
+    "X-Forwarded-User",
+    "X-Forwarded-Email",
+    "X-Forwarded-Client-Cert",
+    "X-Forwarded-Ssl",
+    "X-Forwarded-Scheme",
+    "X-Forwarded-By",
+    "X-Forwarded",
+    "X-Forward-For",
+    "Forwarded-For",
+    "X-Real-IP",
+    "X-Real-Port",
+    "True-Client-IP",
+    "X-True-Client-IP",
+    "Client-IP",
+    "X-Client-IP",
+    "X-ClientIP",
+    "X-Cluster-Client-IP",
+    "CF-Connecting-IP",
+    "CF-Connecting-IPv6",
+    "CF-Visitor",
+    "CF-IPCountry",
+    "CF-Worker",
+    "CF-Access-Jwt-Assertion",
+    "Cf-Access-Authenticated-User-Email",
+    "Fastly-Client-IP",
+    "Fastly-SSL",
+    "Fastly-FF",
+    "Fly-Client-IP",
+    "Fly-Forwarded-Port",
+    "X-Original-URL",
+    "X-Original-URI",
+    "X-Original-Host",
+    "X-Original-For",
+    "X-Originating-IP",
+    "X-Originating-URL",
+    "X-Rewrite-URL",
+    "X-Host",
+    "X-Remote-IP",
+    "X-Remote-Addr",
+    "Remote-Addr",
+    "X-Remote-User",
+    "Remote-User",
+    "X-ProxyUser-Ip",
+    "Front-End-Https",
+    "X-Url-Scheme",
+    "X-Scheme",
+    "X-ARR-SSL",
+    "X-ARR-ClientCert",
+    "X-Azure-ClientIP",
+    "X-Azure-SocketIP",
+    "X-Azure-FDID",
+    "X-AppEngine-User-IP",
+    "X-AppEngine-Cron",
+    "X-Amzn-Oidc-Identity",
+    "X-Amzn-Oidc-Data",
+    "X-Amzn-Mtls-Clientcert",
+    "CloudFront-Viewer-Address",
+    "X-Envoy-External-Address",
+    "X-Envoy-Internal",
+    "X-Envoy-Original-Path",
+    "X-NF-Client-Connection-IP",
+    "X-Vercel-Forwarded-For",
+    "X-Vercel-IP-Country",
+    "DO-Connecting-IP",
+    "Ali-CDN-Real-IP",
+    "Incap-Client-IP",
+    "X-Sucuri-ClientIP",
+    "WL-Proxy-Client-IP",
+    "Proxy-Client-IP",
+    "X-Custom-IP-Authorization",
+    "X-Source-IP",
+    "Client-Cert",
+    "Client-Cert-Chain",
+    "X-SSL-Client-Verify",
+    "SSL-Client-Cert",
+    "X-Auth-Request-User",
+    "X-WebAuth-User",
+    "X-MS-Client-Principal-Id",
+    "X-Goog-Authenticated-User-Email",
+    "X-Goog-Iap-Jwt-Assertion",
+    "X-Middleware-Subrequest",
+    "CDN-Loop",
+]
+
+
+@pytest.mark.parametrize("name", ORIGINS)
+def test_what_tells_where_a_request_came_from_is_refused_in_every_spelling(name: str) -> None:
+    for spelling in (name, name.upper(), name.replace("-", "_"), name.lower().replace("-", ".")):
+        with pytest.raises(ValueError, match=r"may not be set: ."):
+            check_headers({spelling: "127.0.0.1"})
+        assert with_custom({"webhook-id": "evt_1"}, {spelling: "127.0.0.1"}) == {
+            "webhook-id": "evt_1"
+        }
+
+
+def test_a_refusal_says_why_and_what_to_do() -> None:
+    with pytest.raises(
+        ValueError,
+        match=r"header X-Real-IP may not be set: servers take from it where a request came from"
+        r".* use a name of your own, such as X-Team",
+    ):
+        check_headers({"X-Real-IP": "127.0.0.1"})
+
+
+@pytest.mark.parametrize("name", ["Transfer_Encoding", "Content_Length", "X_HTTP_Method_Override"])
+def test_what_frames_a_request_is_refused_in_the_spelling_of_cgi_too(name: str) -> None:
+    with pytest.raises(ValueError, match="may not be set"):
+        check_headers({name: "chunked"})
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("CF-Access-Client-Id", "CF-Access-Client-Secret", "X-Vercel-Protection-Bypass"),
+        *("X-Api-Key", "X-Hub-Signature", "X-Client-Id", "X-Source", "X-User-Id", "X-Customer"),
+        *("X-Request-Id", "Origin", "X-Tenant-Host-Name", "X-Shipment", "X-Trip", "X-Team"),
+    ],
+)
+def test_keys_and_names_of_ones_own_may_be_set(name: str) -> None:
+    assert check_headers({name: "1"}) == {name: "1"}
+    assert with_custom({}, {name: "1"}) == {name.lower(): "1"}
+
+
 @pytest.mark.parametrize(
     "headers",
     [

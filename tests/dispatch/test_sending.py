@@ -63,7 +63,11 @@ def signature(*secrets: str) -> str:
     [
         (200, Result.DELIVERED, ""),
         (202, Result.DELIVERED, ""),
-        (301, Result.RETRY, "answered 301"),
+        (
+            301,
+            Result.RETRY,
+            "answered 301: redirects are not followed; it points to no place: there is no Location",
+        ),
         (404, Result.RETRY, "answered 404"),
         (410, Result.REFUSED, "410 Gone"),
         (500, Result.RETRY, "answered 500"),
@@ -147,3 +151,30 @@ async def test_a_secret_that_is_sent_back_is_not_kept(hook: Hook, sender: Sender
 
     assert sent.answer is not None
     assert sent.answer.body == "you said Authorization: Bearer …, X-Team: a".encode()
+
+
+async def test_a_header_sent_back_as_the_host_of_a_redirect_is_not_kept(
+    sender: Sender, hook: Hook
+) -> None:
+    hook.answers.append(Response(status_code=302, headers={"location": "//HushHush12.example/"}))
+    headers = VAULT.lock({"Authorization": "Bearer HushHush12"})
+
+    sent = await sender.send(EVENT, subscription(hook.url, headers_locked=headers))
+
+    assert sent.outcome.reason.endswith("it points to ….example")
+
+
+async def test_an_old_row_s_header_that_may_not_be_set_is_not_sent_and_the_log_says_so(
+    sender: Sender, hook: Hook, caplog: pytest.LogCaptureFixture
+) -> None:
+    headers = VAULT.lock({"X_Forwarded_For": "127.0.0.1", "X-Team": "a"})
+    wanted = subscription(hook.url, headers_locked=headers)
+
+    for _ in range(2):
+        await sender.send(EVENT, wanted)
+
+    assert all("x_forwarded_for" not in taken.headers for taken in hook.taken)
+    assert all(taken.headers["x-team"] == "a" for taken in hook.taken)
+    [message] = [each for each in caplog.messages if "X_Forwarded_For" in each]
+    assert message.startswith(f"subscription {wanted.id}: header X_Forwarded_For is not sent: ")
+    assert "127.0.0.1" not in message

@@ -137,7 +137,10 @@ def test_no_custom_header_may_be_saved_under_a_name_a_sink_uses(sink: Sink) -> N
         pytest.param(
             301,
             {"location": "http://169.254.169.254/"},
-            Outcome(Result.RETRY, "answered 301"),
+            Outcome(
+                Result.RETRY,
+                "answered 301: redirects are not followed; it points to 169.254.169.254 (http)",
+            ),
             id="a redirect is a failed attempt",
         ),
         pytest.param(304, {}, Outcome(Result.RETRY, "answered 304"), id="304 is no success"),

@@ -300,7 +300,9 @@ class TestTryingAgain:
             await scene.look()
 
             assert other.taken == []
-            assert scene.delivery()["last_error"] == "answered 307"
+            assert scene.delivery()["last_error"] == (
+                "answered 307: redirects are not followed; it points to 127.0.0.1 (http)"
+            )
             await scene.pass_time(5)
             assert scene.delivery()["status"] == "delivered"
 

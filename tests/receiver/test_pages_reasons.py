@@ -5,6 +5,7 @@ import pytest
 from receiver.pages.reasons import explanation
 from receiver.pages.words import LANGUAGES, words
 
+MOVED = "redirects are not followed; it points to"
 REASONS = [
     ("timed out after 15 s", None, "webhook", "too long"),
     ("connection timed out", None, "webhook", "too long"),
@@ -20,6 +21,9 @@ REASONS = [
     ("parked: 5 attempts were started and never finished", None, "webhook", "set aside"),
     ("410 Gone", 410, "webhook", "disabled"),
     ("answered 302", 302, "webhook", "Redirects are not followed"),
+    (f"answered 302: {MOVED} b.example (https)", 302, "webhook", "to b.example (https)."),
+    (f"answered 307: {MOVED} [::1] (http)", 307, "wecom", "to [::1] (http)."),
+    (f"answered 301: {MOVED} no place: there is no Location", 301, "webhook", "not followed"),
     ("answered 401", 401, "webhook", "key or signature"),
     ("answered 404", 404, "webhook", "n8n"),
     ("answered 418", 418, "webhook", "refuses the request"),

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from deploy.cli.certificates import trusted
 from deploy.cli.checkup.finding import Finding, fail, ok, skip, warn
 from deploy.cli.client import Client
 from deploy.cli.errors import CommandError
@@ -67,7 +68,7 @@ def challenge(url: str, monotonic: Callable[[], float]) -> Finding:
     word = secrets.token_hex(8)
     try:
         # made before the time counts: loading the certificates takes a fifth of a second
-        with httpx.Client(timeout=_TIMEOUT_SECONDS, trust_env=False) as client:
+        with httpx.Client(timeout=_TIMEOUT_SECONDS, verify=trusted(), trust_env=False) as client:
             began = monotonic()
             answer = client.post(url, json={"challenge": word})
             took = monotonic() - began

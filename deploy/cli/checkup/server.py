@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from deploy import __version__
+from deploy.cli.certificates import trusted
 from deploy.cli.checkup.finding import Finding, fail, ok, warn
 from deploy.cli.checkup.local import drift
 from deploy.cli.client import Client
@@ -32,7 +33,9 @@ _NO_DELIVERY = "/v1/deliveries/dlv_00000000000000000000000000/retry"
 def server(url: str, api: Client, clock: Clock) -> Sequence[Finding]:
     """Whether a server of this version is there, ready, and of the same time."""
     try:
-        answer = httpx.get(f"{url}/readyz", timeout=TIMEOUT_SECONDS, trust_env=False)
+        answer = httpx.get(
+            f"{url}/readyz", timeout=TIMEOUT_SECONDS, verify=trusted(), trust_env=False
+        )
         version = api.get("/openapi.json").get("info", {}).get("version")
     except (httpx.HTTPError, CommandError):
         return [_unreachable(api)]
