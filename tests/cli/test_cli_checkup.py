@@ -449,7 +449,7 @@ def test_a_provider_out_of_reach_is_no_refusal() -> None:
         ({"base_resp": {"status_code": 1008}}, Level.WARN, "the account is empty"),
         ({"base_resp": {"status_code": 1002}}, Level.WARN, "too many questions"),
         ({"base_resp": {"status_code": 2013}}, Level.OK, "accepted"),
-        ({"hello": "world"}, Level.WARN, "cannot be read"),
+        ({"hello": "world"}, Level.FAIL, "not MiniMax's own answer"),
     ],
 )
 def test_what_else_a_provider_may_say_is_told(answer: Any, level: Level, said: str) -> None:

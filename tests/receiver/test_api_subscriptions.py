@@ -194,6 +194,11 @@ BAD_FIELDS = [
     pytest.param({"service_secret": "x"}, "'service_secret'", id="a secret of no service"),
     pytest.param({"format": None}, "'format'", id="null as format"),
     pytest.param({"headers": {"Host": "x"}}, "'headers': header Host", id="a header of ours"),
+    pytest.param(
+        {"headers": {"X_Forwarded_For": "::1"}},
+        "'headers': header X_Forwarded_For may not be set: servers take from it where",
+        id="a header of origin",
+    ),
     pytest.param({"headers": {"Webhook-Id": "x"}}, "'headers'", id="a signed header"),
     pytest.param({"headers": {"X": "a\r\nB: c"}}, "'headers'", id="a header break"),
     pytest.param({"headers": {"X": 1}}, "'headers.X'", id="a number as header"),
