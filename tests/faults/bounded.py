@@ -17,8 +17,9 @@ from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from deploy import serving
-from deploy.crowd import Limits
+from deploy import admission, service, serving
+from deploy.admission import make_rooms
+from deploy.crowd import Crowd, Limits
 from deploy.settings import load, process_environment
 from receiver.tokens import CallbackTokens, new_token_id
 from tests.bench.processes import ROOT
@@ -32,11 +33,15 @@ _START_SECONDS = 60
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """limits: on clients. descriptors: as by ulimit -n. grace: seconds for requests at the end."""
+    """limits: on clients. descriptors: as by ulimit -n. grace: seconds for requests at the end.
+
+    unbounded: as many requests may wait as there are connections.
+    """
 
     limits: Limits | None = None
     descriptors: int | None = None
     grace: int | None = None
+    unbounded: bool = False
 
 
 @dataclass(slots=True)
@@ -125,9 +130,19 @@ def main() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wish["descriptors"],) * 2)
     if wish["grace"]:
         serving.GRACE_SECONDS = wish["grace"]
+    if wish["unbounded"]:
+        _bound_nothing()
     limits = Limits(**wish["limits"]) if wish["limits"] else None
     os.chdir("/")  # no .env file
     serving.run(load(process_environment()), dev=False, limits=limits)
+
+
+def _bound_nothing() -> None:
+    many = 10**6
+    # as make_service knows it
+    setattr(service, "make_rooms", lambda _connections: make_rooms(many))  # noqa: B010
+    admission.STRANGERS = admission.STRANGERS_EACH = many
+    Crowd.is_short_of_places = False  # type: ignore[assignment, method-assign]
 
 
 if __name__ == "__main__":

@@ -42,10 +42,10 @@ class Locked:
         ):
             async with playing.pushed(100) as told:
                 began = time.monotonic()
-                await _lock(file, patience * 0.4)
+                await lock(file, patience * 0.4)
                 await asyncio.sleep(0.2)
                 refused = told.statuses()[503]
-                await _lock(file, patience * rig.size(8, 3))
+                await lock(file, patience * rig.size(8, 3))
                 unlocked = time.monotonic()
                 await _taken(told, unlocked, rig.limit(_TAKEN_SECONDS))
             # one that comes while a batch waits for the lock waits for that, then for its own
@@ -56,7 +56,8 @@ class Locked:
         return outcome.also(broken)
 
 
-async def _lock(file: str, seconds: float) -> None:
+async def lock(file: str, seconds: float) -> None:
+    """Hold the write lock of a SQLite file for so long."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", _LOCK, file),
         stdin=asyncio.subprocess.PIPE,

@@ -30,6 +30,11 @@ class Connection:
         head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
         return await self._ask(f"{head}Content-Length: {len(text)}\r\n\r\n{text}")
 
+    async def call(self, path: str) -> int:
+        """POST nothing, with the API key."""
+        key = f"Authorization: Bearer {API_KEY}"
+        return await self._ask(f"POST {path} HTTP/1.1\r\nHost: x\r\n{key}\r\n\r\n")
+
     async def get(self, path: str) -> int:
         return await self._ask(
             f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {API_KEY}\r\n\r\n"
