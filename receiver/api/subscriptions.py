@@ -122,7 +122,7 @@ class SubscriptionApi:
                 self.test,
                 {200: TrialView},
                 Scope.WRITE,
-                problems=(404, 429),
+                problems=(404,),
                 room=self.strangers,
             ),
             Endpoint(

@@ -57,7 +57,7 @@ class TaskApi:
                 self.refresh,
                 {202: TaskView},
                 Scope.WRITE,
-                problems=(404, 409, 429),
+                problems=(404, 409),
                 room=self.strangers,
             ),
             Endpoint(

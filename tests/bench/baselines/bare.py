@@ -33,6 +33,7 @@ def serve(app: Starlette, port: int) -> None:
         access_log=False,
         server_header=False,
         log_level="warning",
+        timeout_keep_alive=75,
     )
 
 

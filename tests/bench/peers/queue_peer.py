@@ -45,6 +45,7 @@ class FastAPIPeer:
         python = [str(interpreter(self.app)), "-m"]
         port = free_port()
         serve = ["uvicorn", f"{self.app}:web", f"--port={port}", "--no-access-log"]
+        serve.append("--timeout-keep-alive=75")
         with ExitStack() as stack:
             describe(folder, stack.enter_context(self.broker(folder, database)), sinks)
             if self.prepare:
