@@ -32,7 +32,7 @@ class Limits:
     """For the rest of a request, and for answers to be taken, once the process was asked to end."""
     linger_seconds: float = 1.0
     """For a refused client to take the answer, while the rest of what it sends is thrown away."""
-    grace_seconds: float = 0.1
+    grace_seconds: float = 0.25
     """How long everybody may keep us waiting, whoever else wants to be let in."""
     look_seconds: float = 0.5
     connections: int = 1024

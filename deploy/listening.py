@@ -54,6 +54,7 @@ class Acceptor:
         self._pause()
         while self._has_room() and self._accept():
             pass
+        self._pause()
         self._listener.close()
         if self._joining:
             await asyncio.wait(self._joining)

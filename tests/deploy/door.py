@@ -138,3 +138,4 @@ async def door_to(app: ASGIApp | None = None, limits: Limits | None = None) -> A
         server.should_exit = True
         crowd.disperse()
         await running
+    assert crowd.busy == 0  # whatever happened, everybody was counted off again

@@ -28,6 +28,7 @@ LIMITS = Limits(
     connections=8,
     head_bytes=2048,
     head_lines=20,
+    grace_seconds=0.05,
     queued=4,
 )
 TOO_LONG = 5.0
@@ -101,6 +102,7 @@ async def serving(limits: Limits) -> AsyncIterator[Site]:
         server.should_exit = True
         crowd.disperse()
         await running
+        assert crowd.busy == 0  # whatever happened, everybody was counted off again
         for client in site.clients:
             client.writer.transport.abort()
         await asyncio.sleep(0)
