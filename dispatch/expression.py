@@ -255,7 +255,11 @@ def _sort_by(budget: Budget, array: Any, by: Any) -> None:
         _sort(budget, [by.visit(by.expression, each) for each in array])
 
 
-def _join(budget: Budget, separator: str, texts: list[str]) -> None:
+def _join(budget: Budget, separator: Any, texts: Any) -> None:
+    if not isinstance(separator, str) or not isinstance(texts, list):
+        return  # the library refuses them
+    if not all(isinstance(each, str) for each in texts):
+        return
     characters = sum(map(len, texts)) + len(separator) * len(texts)
     plain = separator.isascii() and all(map(str.isascii, texts))
     budget.spend(characters if plain else 4 * characters)

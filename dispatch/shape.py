@@ -45,6 +45,8 @@ def shaped(expression: str, event: Any) -> bytes:
         TypeError,
         ValueError,
         ArithmeticError,
+        AttributeError,
+        LookupError,
         MemoryError,
         RecursionError,
     ) as error:

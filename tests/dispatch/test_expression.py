@@ -225,7 +225,14 @@ def test_a_refusal_names_the_rule(expression: str, reason: str) -> None:
         check(expression, EVENT)
 
 
-@pytest.mark.parametrize("error", [MemoryError, RecursionError, OverflowError])
+@pytest.mark.parametrize("name", sorted(PRICES))
+@pytest.mark.parametrize("arguments", ["", "ones", "`1`, ones", "ones, ones", "&a", "outputs, &n"])
+def test_arguments_of_a_wrong_kind_are_a_bad_shape(name: str, arguments: str) -> None:
+    attempt(f"{name}({arguments})")
+    attempt(f"{name}({arguments}, `null`, outputs)")
+
+
+@pytest.mark.parametrize("error", [MemoryError, RecursionError, OverflowError, AttributeError])
 def test_nothing_but_a_bad_shape_leaves(
     error: type[BaseException], monkeypatch: pytest.MonkeyPatch
 ) -> None:
