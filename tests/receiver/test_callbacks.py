@@ -151,7 +151,8 @@ async def test_a_push_of_an_unknown_task_registers_it_with_the_tokens_metadata(
     assert task["status"] == "succeeded"
     assert task["provider_status"] == "Success"
     assert task["metadata"] == {"customer": "42"}
-    assert task["outputs"] == [{"url": None, "kind": "video", "file_id": "5", "expires_at": None}]
+    [output] = task["outputs"]
+    assert (output["url"], output["kind"], output["file_id"]) == (None, "video", "5")
     assert task["source"] == "push"
     assert task["confirmed"] is False
     assert task["version"] == 1
@@ -637,7 +638,7 @@ async def test_what_could_not_be_written_uses_nothing_up(
         pytest.param(b'{"status": "Success"}', id="no task"),
         pytest.param(b'{"task_id": "../1", "status": "Success"}', id="no task id"),
         pytest.param(b'{"task_id": "1", "status": "a", "status": "b"}', id="a key twice"),
-        pytest.param(b'\xef\xbb\xbf{"task_id": "1", "status": "a"}', id="a byte order mark"),
+        pytest.param(b'\xef\xbb\xbf{"task_id": "1"}', id="a byte order mark and no status"),
         pytest.param(b"\xff\xfe", id="not UTF-8"),
         pytest.param(b"challenge=abc", id="a form"),
     ],

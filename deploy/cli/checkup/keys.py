@@ -9,7 +9,7 @@ from deploy import __version__
 from deploy.cli.checkup.finding import Finding, fail, ok, skip, warn
 from deploy.settings import ProviderSettings
 from receiver.asking import HttpAsker
-from receiver.failures import Code
+from receiver.failures import Blame, Code
 from receiver.provider import Provider, ProviderError
 from store.clock import Clock
 from store.events import Kind, Task
@@ -75,11 +75,16 @@ def _judged(name: str, error: ProviderError, provider: Provider) -> Finding:
             return warn(name, f"accepted, but the account is empty ({error})", "top it up")
         case Code.RATE_LIMITED:
             return warn(name, f"too many questions just now ({error})", "try again in a minute")
-        case Code.UNREADABLE | Code.NOT_JSON | Code.FOREIGN:
-            todo = f"is TASKBELL_{upper}_BASE_URL right, and does no proxy answer in its place?"
-            return fail(name, f"not {provider.title}'s own answer ({error})", todo)
+        case Code.FOREIGN | Code.NOT_JSON | Code.UNREADABLE if error.blame is Blame.WAY:
+            return fail(name, f"not {provider.title}'s own answer ({error})", _right(upper))
+        case Code.UNREADABLE | Code.NOT_JSON:
+            return warn(name, f"an answer that cannot be read ({error})", _right(upper))
         case code if code in _NOT_THERE:
             return ok(name, "accepted")
         case _:
             todo = f"check the network here and TASKBELL_{upper}_BASE_URL"
             return fail(name, f"cannot be checked ({error})", todo)
+
+
+def _right(upper: str) -> str:
+    return f"is TASKBELL_{upper}_BASE_URL right? a proxy or another server may answer in its place"
