@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import count
@@ -137,15 +137,17 @@ class PostgreSQL:
         return self._template
 
 
-def start_postgresql(programs: Path | None = None) -> PostgreSQL:
+def start_postgresql(
+    programs: Path | None = None, more: Mapping[str, str] | None = None
+) -> PostgreSQL:
     """Start a server: the one in the wheel, else one that is installed. Raises NoPostgreSQL.
 
-    programs: the folder with initdb and postgres to use, and no other.
+    programs: the folder with initdb and postgres to use, and no other. more: settings.
     """
     tried = []
     for folder in [programs] if programs else _installed():
         try:
-            return _start(folder)
+            return _start(folder, {**_SETTINGS, **(more or {})})
         except (NoPostgreSQL, OSError) as error:
             tried.append(str(error))
     raise NoPostgreSQL(
@@ -175,7 +177,7 @@ def _version(programs: Path) -> list[int]:
     return [int(number) for number in re.findall(r"\d+", programs.parent.name)]
 
 
-def _start(programs: Path) -> PostgreSQL:
+def _start(programs: Path, settings: Mapping[str, str]) -> PostgreSQL:
     user = server_user()
     folder = Path(tempfile.mkdtemp(prefix="taskbell-pg-", dir=in_memory()))
     try:
@@ -187,7 +189,7 @@ def _start(programs: Path) -> PostgreSQL:
             *(programs / "initdb", "-D", data, "-U", "postgres", "-A", "trust"),
             *("-E", "UTF8", "--locale=C", "--no-sync"),
         )
-        return _serve(programs, folder, data, user)
+        return _serve(programs, folder, data, user, settings)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -220,9 +222,11 @@ def _reachable(programs: Path, folder: Path, user: User) -> Path:
     return programs
 
 
-def _serve(programs: Path, folder: Path, data: Path, user: User) -> PostgreSQL:
-    settings = [f"-c{name}={value}" for name, value in _SETTINGS.items()]
-    command = [programs / "postgres", "-D", data, "-k", folder, *settings]
+def _serve(
+    programs: Path, folder: Path, data: Path, user: User, settings: Mapping[str, str]
+) -> PostgreSQL:
+    told = [f"-c{name}={value}" for name, value in settings.items()]
+    command = [programs / "postgres", "-D", data, "-k", folder, *told]
     log = folder / "log"
     with log.open("wb") as output:
         guard = subprocess.Popen(

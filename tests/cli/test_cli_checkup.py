@@ -26,6 +26,7 @@ from deploy.settings import ProviderSettings, load
 from receiver.provider import providers
 from store import schema
 from store.clock import ManualClock, system_clock
+from tests.databases import PostgreSQL
 from tests.dispatch.certificates import Authority
 from tests.ports import free_port
 
@@ -164,6 +165,43 @@ def test_a_database_that_is_newer_or_away_is_told(
     assert "does not answer" in gone.text
     assert "hush" not in repr(gone)
     assert (newer.level, newer.todo) == (Level.FAIL, "upgrade taskbell here")
+
+
+def test_a_database_that_takes_no_writes_or_is_not_utf8_is_told(
+    postgresql: PostgreSQL, postgresql_url: str
+) -> None:
+    name = postgresql_url.partition("@/")[2].partition("?")[0]
+    postgresql.run("CREATE DATABASE latin ENCODING 'LATIN1' TEMPLATE template0")
+    postgresql.run(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+
+    [reading], [latin] = (
+        local.database(load({"TASKBELL_DATABASE_URL": url, **SECRETS}), system_clock)
+        for url in (postgresql_url, postgresql.url("latin"))
+    )
+    postgresql.run("DROP DATABASE latin WITH (FORCE)")
+
+    assert (reading.level, latin.level) == (Level.FAIL, Level.FAIL)
+    assert "default_transaction_read_only is on" in reading.text
+    assert "the encoding LATIN1" in latin.text
+    assert "ENCODING 'UTF8'" in latin.todo
+
+
+def test_a_database_file_that_others_can_read_is_told(sqlite_url: str) -> None:
+    path = Path(sqlite_url.removeprefix("sqlite:///"))
+    path.chmod(0o644)
+
+    found = local.database(load({"TASKBELL_DATABASE_URL": sqlite_url}), system_clock)
+
+    assert next((each.level, each.todo) for each in found if each.level is not Level.OK) == (
+        Level.WARN,
+        f"chmod 600 {path}",
+    )
+
+
+def test_a_place_that_is_no_database_is_told(tmp_path: Path) -> None:
+    [found] = local.database(load({"TASKBELL_DATABASE_URL": f"sqlite:///{tmp_path}"}), system_clock)
+
+    assert (found.level, found.text) == (Level.FAIL, f"{tmp_path} is a folder")
 
 
 def test_no_database_file_is_made_by_looking_for_it(tmp_path: Path) -> None:

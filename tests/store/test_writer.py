@@ -14,6 +14,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from sqlalchemy import Connection, event, exc, func, select
 
@@ -34,7 +35,13 @@ OURS = 12_345
 
 
 class Deadlock(Exception):
-    sqlstate = "40P01"
+    def __init__(self, sqlstate: str = "40P01") -> None:
+        super().__init__("in the way")
+        self.sqlstate = sqlstate
+
+
+def serializable(driver: psycopg.Connection[Any], *_: object) -> None:
+    driver.isolation_level = psycopg.IsolationLevel.SERIALIZABLE
 
 
 def commits(store: Store) -> list[None]:
@@ -472,6 +479,53 @@ class TestTwoProcesses:
             store.write_now(doing(conflict), "c1")
 
         assert 1 < len(tries) < 10
+
+    @pytest.mark.parametrize("code", ["40001", "40P01"])
+    def test_a_question_that_others_got_in_the_way_of_is_asked_again(
+        self, store: Store, code: str
+    ) -> None:
+        asked: list[int] = []
+
+        def ask(_: Connection, conflicts: int) -> str:
+            asked.append(conflicts)
+            if len(asked) <= conflicts:
+                raise exc.OperationalError("", {}, Deadlock(code))
+            return "found"
+
+        assert store.read_now(ask, 2) == "found"
+        asked.clear()
+        with pytest.raises(StoreUnavailableError, match="in the way"):
+            store.read_now(ask, 100)
+        assert 1 < len(asked) < 10
+
+    def test_a_write_is_run_again_whole_when_its_commit_conflicts(
+        self, postgresql_url: str
+    ) -> None:
+        """Both read before either commits: PostgreSQL lets one of them end with 40001."""
+        both = threading.Barrier(2)
+        runs: list[str] = []
+
+        def read_then_write(tx: Tx, item: str) -> int:
+            question = select(func.count()).select_from(counters)
+            found = tx.connection.execute(question).scalar()
+            runs.append(item)
+            if runs.count(item) == 1:
+                both.wait(PATIENCE_SECONDS)
+            insert_counter(tx, item)
+            return int(found or 0)
+
+        stores = [Store(open_database(postgresql_url)) for _ in range(2)]
+        for each in stores:
+            event.listen(each.database.writer, "checkout", serializable)
+        writes = [
+            each._writer.submit(doing(read_then_write), f"c{n}") for n, each in enumerate(stores)
+        ]
+        found = [write.result(PATIENCE_SECONDS) for write in writes]
+        for each in stores:
+            each.close()
+
+        assert len(runs) == 3
+        assert abs(found[0] - found[1]) == 1
 
 
 def wait_for_a_lock(store: Store) -> None:
