@@ -60,8 +60,9 @@ _TAKEN = b'{"status":"success"}'
 _MEBIBYTE = 1024 * 1024
 UNREAD = partial(Allowance, "unreadable pushes", 20, 2 * _MEBIBYTE)
 REPEATS = partial(Allowance, "pushes without news", 1_000, 2 * _MEBIBYTE)
-UNKNOWN = partial(Allowance, "pushes of unknown tasks", 10_000, 8 * _MEBIBYTE)
+UNKNOWN = partial(Allowance, "pushes of unknown tasks", 1_000, 8 * _MEBIBYTE)
 CHALLENGES = partial(Allowance, "challenges", 200, _MEBIBYTE)
+_SMALL = 16 * 1024  # bytes of a push: how many such may be kept, the store knows (unconfirmed.py)
 _UNKNOWN_WAIT_SECONDS = 600
 _TOLD_MOST = 1_000
 
@@ -197,8 +198,9 @@ class CallbackDoor:
         """Have it recorded, as far as there is room for what may turn out to bring nothing."""
         now, size = self.clock(), len(raw)
         room = self.repeats.spend(token.token_id, size, now)
-        room_for_unknown = entrance.confirm and self.unknown.spend(token.token_id, size, now)
-        register = room_for_unknown or not entrance.confirm
+        large = entrance.confirm and size > _SMALL
+        room_for_unknown = large and self.unknown.spend(token.token_id, size, now)
+        register = room_for_unknown or not large
         only_news = not (room and register)
         receipt = Receipt(token.token_id, raw, token.metadata, token.single_task, only_news)
         report = self._report(entrance, token, update, receipt, register=register)
@@ -222,6 +224,7 @@ class CallbackDoor:
             return _Left.RECEIPT
         _log(report, recorded)
         if recorded.task is None:
+            self.unknown.tell(token.token_id, self.clock())
             raise _too_many_unknown()
         if recorded.verdict is Verdict.RECORDED:
             return _Left.NOTHING

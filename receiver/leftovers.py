@@ -39,14 +39,19 @@ class Allowance:
             spent.pieces += 1
             spent.size += size
             return True
+        self.tell(token_id, now)
+        return False
+
+    def tell(self, token_id: str, now: datetime) -> None:
+        """Log that the token has no room, once in its hour."""
+        spent = self._current(token_id, now)
         if not spent.told:
             spent.told = True
             logger.warning(
-                "too many %s with one callback token: no more of them are kept for an hour",
+                "too many %s with one callback token: some of them are not kept",
                 self._what,
                 extra={"token": token_id},
             )
-        return False
 
     def give_back(self, token_id: str, size: int) -> None:
         """It was not needed."""

@@ -40,6 +40,7 @@ from store.outbox import delivery_row, insert_events, task_event_row
 from store.rows import TASK_STATE, clean_update, new_task_row, task_from_row, task_state
 from store.tables import receipts, tasks
 from store.text import clean, clean_json
+from store.unconfirmed import UnconfirmedCounts
 from store.writer import Operation, Tx
 
 logger = logging.getLogger("taskbell.store")
@@ -134,10 +135,15 @@ def _record(tx: Tx, reports: Sequence[Report]) -> list[Recorded | StoreError]:
     bound = bind(tx, _uses(reports))
     book = _TaskBook(tx, reports)
     written = _Written(tx)
-    answers: list[Recorded | StoreError] = [
-        _refuse(written, report) if _foreign(report, bound) else _take(tx, book, written, report)
-        for report in reports
-    ]
+    counts = UnconfirmedCounts(tx, _unknown_tokens(book, reports))
+    answers: list[Recorded | StoreError] = []
+    for report in reports:
+        if _foreign(report, bound):
+            answers.append(_refuse(written, report))
+        elif _one_too_many(book, counts, report):
+            answers.append(Recorded(Verdict.STALE, None))
+        else:
+            answers.append(_take(tx, book, written, report))
     book.save()
     written.save()
     return answers
@@ -146,7 +152,8 @@ def _record(tx: Tx, reports: Sequence[Report]) -> list[Recorded | StoreError]:
 record: Operation[Report, Recorded] = Operation("record", _record)
 """A push whose token is for another task gets a ForeignPushError, and its receipt stays.
 
-A registration whose metadata does not fit into the task's gets a TooLargeError.
+A push that must wait for the provider makes no task known when its token has made too many known
+that nobody has confirmed; such a push leaves nothing. A registration whose metadata does not fit into the task's gets a TooLargeError.
 """
 
 
@@ -163,6 +170,26 @@ def _foreign(report: Report, bound: Mapping[str, str | None]) -> bool:
     if receipt is None or not receipt.single_task:
         return False
     return bound[receipt.token_id] != report.provider_task_id
+
+
+def _unknown_tokens(book: _TaskBook, reports: Sequence[Report]) -> set[str]:
+    """Of pushes that would make a task known that nobody has confirmed."""
+    return {
+        report.receipt.token_id
+        for report in reports
+        if report.receipt and _unconfirmed(book, report)
+    }
+
+
+def _unconfirmed(book: _TaskBook, report: Report) -> bool:
+    known = book.get((report.provider, report.provider_task_id))
+    return report.hold and report.registration is not None and known is None
+
+
+def _one_too_many(book: _TaskBook, counts: UnconfirmedCounts, report: Report) -> bool:
+    if report.receipt is None or not _unconfirmed(book, report):
+        return False
+    return not counts.take(report.receipt.token_id)
 
 
 def _refuse(written: _Written, report: Report) -> ForeignPushError:

@@ -118,6 +118,7 @@ class TaskRow(Base, table=True):
         _partial(
             "ix_tasks_token", "token_id", where="next_poll_at IS NOT NULL AND token_id IS NOT NULL"
         ),
+        _partial("ix_tasks_unconfirmed", "token_id", where="version = 0"),
         Index("ix_tasks_status_id", "status", "id"),
     )
 
@@ -282,6 +283,7 @@ class ReceiptRow(Base, table=True):
     __table_args__ = (
         _partial("ix_receipts_task_id", "task_id", where="task_id IS NOT NULL"),
         _partial("ix_receipts_received_at", "received_at", where="task_id IS NULL"),
+        _partial("ix_receipts_refuted", "token_id", "id", where="verdict = 'refuted'"),
     )
 
     id: str = Field(primary_key=True, max_length=40)

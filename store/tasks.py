@@ -32,12 +32,13 @@ from store.among import among
 from store.bulk import Bulk
 from store.damaged import what_can_be_read
 from store.database import unreadable
-from store.events import Failure, Source, Status, Task, TaskUpdate, Verdict
+from store.events import Failure, Source, Status, Task, TaskUpdate
 from store.records import POLLS, Report, record
 from store.rows import task_from_row
 from store.shifts import take
-from store.tables import UNENDED, receipts, tasks, word
+from store.tables import UNENDED, tasks, word
 from store.text import clean
+from store.unconfirmed import drop_unconfirmed
 from store.writer import Operation, Tx
 
 logger = logging.getLogger("taskbell.store")
@@ -365,7 +366,7 @@ def _expire(tx: Tx, items: Sequence[Overdue]) -> list[int]:
         )
         ids = list(late.scalars())
         found = _read(tx, select(tasks).where(tasks.c.id.in_(ids)), ids)
-        _drop_unverified(tx, [task for task in found if task.version == 0])
+        drop_unconfirmed(tx, [task for task in found if task.version == 0])
         reports = [timed_out(task, item.ask_in) for task in found if task.version > 0]
         if reports:
             record.run(tx, reports)
@@ -388,25 +389,12 @@ def timed_out(task: Task, ask_in: timedelta) -> Report:
 
 
 def _refute(tx: Tx, items: Sequence[Task]) -> list[None]:
-    """The provider does not know what an unsigned push named: forget it, keep the receipts."""
-    _drop_unverified(tx, items)
+    """The provider does not know what an unsigned push named: forget it, but for some receipts."""
+    drop_unconfirmed(tx, items)
     return [None] * len(items)
 
 
 refute: Operation[Task, None] = Operation("refute", _refute)
-
-
-def _drop_unverified(tx: Tx, dropped: Sequence[Task]) -> None:
-    ids = [task.id for task in dropped]
-    if not ids:
-        return
-    unverified = tasks.delete().where(tasks.c.id.in_(ids), tasks.c.version == 0)
-    gone = tx.connection.execute(unverified.returning(tasks.c.id)).scalars().all()
-    tx.connection.execute(
-        receipts.update()
-        .where(receipts.c.task_id.in_(gone))
-        .values(verdict=Verdict.REFUTED, task_id=None)
-    )
 
 
 def _ask_now(tx: Tx, ids: Sequence[str]) -> list[bool]:

@@ -598,6 +598,27 @@ async def test_only_so_much_of_unknown_tasks_is_taken_while_the_provider_has_to_
         good(await taskbell.push(minimax("u8", **LARGE)))
 
 
+async def test_a_token_names_so_many_tasks_that_nobody_has_confirmed(
+    database_url: str,
+    clock: ManualClock,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("store.unconfirmed.UNCONFIRMED_MOST", 3)
+    async with running(database_url, clock, {"MINIMAX_API_KEY": "mm-key-0123456789"}) as taskbell:
+        await taskbell.track("tracked", expect_push=True)
+        taken = [await taskbell.push(minimax(f"u{n}", "Processing")) for n in range(3)]
+        refused = [await taskbell.push(minimax(f"v{n}")) for n in range(2)]
+        known = [await taskbell.push(minimax(name)) for name in ("tracked", "u0")]
+
+        assert [good(answer) for answer in (*taken, *known)] == [THANKS] * 5
+        for answer in refused:
+            assert "nobody tracks" in problem(answer, 429)
+        assert len(await stored_tasks(taskbell)) == 4
+        assert len(await taskbell.receipts()) == 5
+        assert len([r for r in caplog.records if "pushes of unknown tasks" in r.message]) == 1
+
+
 async def test_without_confirming_there_is_no_end_of_tasks(small: Taskbell) -> None:
     for number in range(20):
         assert good(await small.push(minimax(str(number), **LARGE))) == THANKS

@@ -22,7 +22,7 @@ from store.stats import read_backlog
 from store.store import Store
 from store.subscriptions import delete
 from store.tables import deliveries
-from store.tasks import Later, Overdue, PollClaim, claim_due, expire, reschedule
+from store.tasks import Later, Overdue, PollClaim, claim_due, expire, refute, reschedule
 from store.timeline import read_timeline
 from store.writer import Operation, Tx
 from tests.making import LEASE, catch, push, registered, subscribe, tell, told
@@ -212,6 +212,12 @@ def record_pushes(store: Store, clock: ManualClock) -> None:
     store.write_now(keep_unread, Unread("minimax", Receipt("tok_7", b"<html>")))
 
 
+def refute_pushes(store: Store, clock: ManualClock) -> None:
+    for number in range(3):
+        task = told(store, push(f"made_up{number}", hold=True, token_id="tok_7"))
+        store.write_now(refute, task)
+
+
 def count_what_is_open(store: Store, clock: ManualClock) -> None:
     def count(tx: Tx, items: Sequence[None]) -> list[None]:
         read_backlog(tx.connection)
@@ -247,6 +253,7 @@ def prune_tasks(store: Store, clock: ManualClock) -> None:
         (cancel_what_is_left, {"ix_deliveries_due"}),
         (claim_tasks, {"ix_tasks_due", "ix_tasks_unverified"}),
         (expire_tasks, {"ix_tasks_deadline"}),
+        (refute_pushes, {"ix_tasks_unconfirmed", "ix_receipts_refuted", "ix_receipts_task_id"}),
         (record_pushes, {"uq_tasks_provider_provider_task_id", "ix_tasks_token"}),
         (
             count_what_is_open,
