@@ -20,6 +20,7 @@ from deploy.admission import Admission
 from deploy.headers import SECURITY_HEADERS, SecurityHeaders
 from deploy.hosts import KnownHosts
 from deploy.pages import make_frame, page_routes
+from deploy.prefix import BelowPath
 from deploy.rules import SubscriptionRules
 from deploy.sample import sample_event
 from deploy.service import Service, confirms, timeout_of
@@ -68,7 +69,7 @@ def make_app(service: Service) -> Starlette:
         for slash in ("", "/"):  # there are proxies and providers that add one
             path = f"/callbacks/{{provider}}/{{token}}{slash}"
             routes.append(Route(path, door, methods=["POST"]))
-        routes += _documents(endpoints)
+        routes += _documents(endpoints, service.settings.public_url)
     routes += [serve(endpoint, authority, service.store) for endpoint in endpoints]
     frame = None
     if "receive" in service.settings.roles:
@@ -87,6 +88,7 @@ def make_app(service: Service) -> Starlette:
         routes=routes,
         lifespan=lifespan,
         middleware=[
+            Middleware(BelowPath, path=urlsplit(service.settings.public_url).path),
             Middleware(SecurityHeaders),
             Middleware(KnownHosts, own=_own_names(service.settings)),
             Middleware(Admission, rooms=service.rooms),
@@ -189,9 +191,11 @@ def _shown(body: bytes) -> str:
     return clean(body[:_ANSWER_SHOWN].decode("utf-8", "replace"))
 
 
-def _documents(endpoints: list[Endpoint]) -> list[Route]:
-    document = cache(partial(openapi, endpoints, __version__))  # 30 ms that few processes need
-    page = cache(lambda: manual_page(manual_of(document())))
+def _documents(endpoints: list[Endpoint], public_url: str) -> list[Route]:
+    path = urlsplit(public_url).path
+    # 30 ms that few processes need
+    document = cache(partial(openapi, endpoints, __version__, server=public_url))
+    page = cache(lambda: manual_page(manual_of(document()), path))
 
     async def openapi_json(_request: Request) -> Response:
         return JSONResponse(document())

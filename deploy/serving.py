@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from deploy import __version__, logs
 from deploy.app import all_endpoints, make_app
@@ -199,7 +200,7 @@ def _greet(settings: Settings, once: str) -> None:
     tokens = CallbackTokens(settings.secret_keys)
     token = tokens.issue("minimax", new_token_id(), expires_at=None, metadata={})
     url = f"{settings.public_url}/callbacks/minimax/{token}"
-    here = local_url(settings.host, settings.port)
+    here = local_url(settings.host, settings.port) + urlsplit(settings.public_url).path
     prefix = "" if settings.port == Settings().port else f"TASKBELL_URL={here} "
     _say(
         f"""Taskbell {__version__} for development, at {here}

@@ -36,7 +36,7 @@ GENERAL = (
     Setting(
         "PUBLIC_URL",
         "http://127.0.0.1:8000",
-        "what callback URLs start with; left out, it follows `TASKBELL_HOST` and `TASKBELL_PORT`",
+        "what callback URLs start with; with a path, everything lives below it; left out, it follows `TASKBELL_HOST` and `TASKBELL_PORT`",
     ),
     Setting(
         "SECRET_KEYS",

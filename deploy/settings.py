@@ -27,6 +27,25 @@ T = TypeVar("T")
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Role = Literal["receive", "poll", "dispatch"]
+OWN_PATHS = frozenset(
+    (
+        *(
+            "v1",
+            "callbacks",
+            "submit",
+            "mcp",
+            "openapi.json",
+            "docs",
+            "healthz",
+            "readyz",
+            "metrics",
+        ),
+        *("login", "logout", "settings", "static", "live"),
+        *("tasks", "events", "subscriptions", "deliveries", "providers"),
+    )
+)
+"""What the paths of the app begin with."""
+
 ROLES: tuple[Role, ...] = ("receive", "poll", "dispatch")
 Confirm = Literal["auto", "always", "never"]
 CONFIRM: tuple[Confirm, ...] = ("auto", "always", "never")
@@ -113,7 +132,7 @@ def load(environ: Mapping[str, str], dotenv: Path | None = None) -> Settings:
         direct_database_url=direct_url,
         host=host,
         port=port,
-        public_url=_read(values, "PUBLIC_URL", _web_address, local_url(host, port)),
+        public_url=_read(values, "PUBLIC_URL", _public_url, local_url(host, port)),
         secret_keys=_read(values, "SECRET_KEYS", _secret_keys, ()),
         api_key=_read(values, "API_KEY", _secret, None),
         allow_networks=_read(values, "ALLOW_NETWORKS", _networks, ()),
@@ -384,6 +403,20 @@ def _web_address(text: str) -> str:
     if parts.username is not None or any(ord(letter) <= 32 or ord(letter) > 126 for letter in text):
         raise ValueError(rule)
     return text.rstrip("/")
+
+
+def _public_url(text: str) -> str:
+    address = _web_address(text)
+    path = urlsplit(address).path
+    if not re.fullmatch(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*", path):
+        raise ValueError(
+            "its path may have letters, digits, '.', '_', '~' and '-', and no part that begins with a dot"
+        )
+    first = path.split("/")[1] if path else ""
+    if first in OWN_PATHS:
+        # behind a proxy that cuts the path off, nobody could tell the one from the other
+        raise ValueError(f"/{first} is a path of Taskbell's own: choose another one")
+    return address
 
 
 def _database_url(text: str) -> str:

@@ -11,6 +11,7 @@ import jinja2
 from markupsafe import Markup, escape
 from starlette.responses import Response
 
+from receiver.below import below
 from receiver.manual import Manual
 
 PROBLEMS = {
@@ -29,9 +30,13 @@ PROBLEMS = {
 """What each problem's status means; the page has them once."""
 
 
-def manual_page(manual: Manual) -> Response:
-    """The page, with a policy that lets its one style and its icon through and nothing else."""
-    html = _templates().get_template("manual.html").render(manual=manual, problems=PROBLEMS)
+def manual_page(manual: Manual, path: str = "") -> Response:
+    """The page, with a policy that lets its one style and its icon through and nothing else.
+
+    path: where Taskbell lives below its host.
+    """
+    page = _templates().get_template("manual.html").render(manual=manual, problems=PROBLEMS)
+    html = below(path, page)
     [style] = re.findall(r"<style>(.*?)</style>", html, re.DOTALL)
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     policy = (

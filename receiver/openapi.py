@@ -17,8 +17,10 @@ from receiver.problems import MEDIA_TYPE
 _REF = "#/components/schemas/{model}"
 
 
-def openapi(endpoints: Sequence[Endpoint], version: str) -> dict[str, Any]:
-    """OpenAPI 3.1 for these endpoints."""
+def openapi(
+    endpoints: Sequence[Endpoint], version: str, server: str | None = None
+) -> dict[str, Any]:
+    """OpenAPI 3.1 for these endpoints. server: the address that their paths are added to."""
     refs, schemas = _schemas(endpoints)
     paths: dict[str, dict[str, Any]] = {}
     for endpoint in endpoints:
@@ -30,6 +32,7 @@ def openapi(endpoints: Sequence[Endpoint], version: str) -> dict[str, Any]:
             "version": version,
             "description": "Tasks of AI generation providers, and the events about them.",
         },
+        **({"servers": [{"url": server}]} if server else {}),
         "paths": paths,
         "components": {
             "schemas": schemas,

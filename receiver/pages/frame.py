@@ -22,6 +22,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from receiver.auth import Authority, Holder
+from receiver.below import below
 from receiver.body import BodyTooLarge, BodyTooSlow, read_body
 from receiver.endpoint import Endpoint, Reply, action_of, call_for, ids_in_path, perform
 from receiver.pages import assets, phrases
@@ -82,7 +83,9 @@ class Frame:
         self._authority = authority
         self._sessions = sessions
         self._actions = {action: each for each in endpoints if (action := action_of(each))}
-        self._public = urlsplit(public_url).netloc.lower()
+        public = urlsplit(public_url)
+        self._public = public.netloc.lower()
+        self._path = public.path
         self._clock = clock
         self._templates = _templates()
 
@@ -203,7 +206,7 @@ class Frame:
     def _render(self, visit: Visit, template: str, values: Mapping[str, Any]) -> str:
         if visit.said is not None:
             visit.cookies.append(Cookie("said", "", 0))
-        return self._templates.get_template(template).render(
+        page = self._templates.get_template(template).render(
             **values,
             visit=visit,
             t=visit.words,
@@ -211,6 +214,7 @@ class Frame:
             form_token=self._sessions.form_token(visit.session),
             language_tag=TAGS[visit.words.language],
         )
+        return below(self._path, page)
 
     def _error_page(self, visit: Visit, problem: Problem) -> Response:
         title = HTTPStatus(problem.status).phrase
@@ -219,11 +223,15 @@ class Frame:
         return response
 
     def _finished(self, visit: Visit, response: Response) -> Response:
+        for name in ("location", "hx-redirect"):
+            if response.headers.get(name, "").startswith("/"):
+                response.headers[name] = self._path + response.headers[name]
         for cookie in visit.cookies:
             response.set_cookie(
                 self._name(cookie.name),
                 cookie.value,
                 max_age=cookie.seconds,
+                path=self._path or "/",
                 secure=self._sessions.secure,
                 httponly=True,
                 # a link in a chat must find the session; what changes something needs a form's token

@@ -47,7 +47,7 @@ class Sessions:
         public = urlsplit(public_url)
         self.secure = public.scheme == "https"
         # cookies know no ports: two Taskbells on one machine would sign each other out
-        self.cookie = "__Host-taskbell" if self.secure else f"taskbell-{public.port or 80}"
+        self.cookie = _secure_name(public.path) if self.secure else f"taskbell-{public.port or 80}"
         self._clock = clock
         self._serializer = URLSafeSerializer(
             list(keys), salt="taskbell.session.v1", signer_kwargs=_HMAC
@@ -86,6 +86,11 @@ class Sessions:
     def fits(self, session: Session, form_token: str) -> bool:
         """Whether a form was made for this session."""
         return self._forms.verify_signature(session.id, form_token.encode("utf-8", "replace"))
+
+
+def _secure_name(path: str) -> str:
+    """Return a name that browsers take over TLS only; __Host- is for cookies of a whole host."""
+    return "__Secure-taskbell" if path else "__Host-taskbell"
 
 
 def _session(payload: object) -> Session | None:

@@ -1,6 +1,7 @@
 // What pages do beyond links and forms. Everything works without it.
 "use strict";
 
+const LIVE = new URL("../live", document.currentScript.src).pathname; // there may be a path before it
 const SETTLE_MS = 800; // what changes meanwhile is shown together
 const SLOW_LOOK_MS = 10_000; // not every change is an event: progress, attempts at deliveries
 
@@ -54,7 +55,7 @@ function hear(event) {
 function follow() {
   if (stream || document.hidden || !live()) return;
   const task = live().dataset.live;
-  stream = new EventSource(task ? `/live?task=${encodeURIComponent(task)}` : "/live");
+  stream = new EventSource(task ? `${LIVE}?task=${encodeURIComponent(task)}` : LIVE);
   stream.addEventListener("changed", hear);
   stream.addEventListener("open", hush);
   stream.addEventListener("error", () => {
