@@ -10,8 +10,9 @@ from tests.faults.locked import lock
 from tests.faults.promises import check
 from tests.faults.strangers import coming
 
-_PUSHES, _CHALLENGES = 200, 20
-_STILL_SECONDS = 8.0
+DESCRIPTORS = 256
+_PUSHES, _CHALLENGES = 100, 20
+_STILL_SECONDS = 6.0
 _ECHO_SECONDS = 1.0
 _NO_BOUND = "nothing that waits is bounded"
 
@@ -24,11 +25,11 @@ class StillStore:
 
     async def run(self, rig: Rig, weakness: str = "") -> Outcome:
         file = rig.database_url.removeprefix("sqlite:///")
-        bounds = Bounds(descriptors=rig.size(1024, 256), unbounded=weakness == _NO_BOUND)
+        bounds = Bounds(descriptors=DESCRIPTORS, unbounded=weakness == _NO_BOUND)
         async with bounded_server(rig.folder, rig.database_url, bounds) as server:
             async with coming(*server.door, pushes=_PUSHES, challenges=_CHALLENGES) as seen:
                 await asyncio.sleep(0.2)
-                await lock(file, 0.5 if rig.short else _STILL_SECONDS)
+                await lock(file, 1.0 if rig.short else _STILL_SECONDS)
                 await asyncio.sleep(0.2)
             await server.stop()
         found = check(rig.database_url, seen.told, [], most_doubled=0)
