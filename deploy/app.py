@@ -33,6 +33,7 @@ from receiver.api.events import EventApi
 from receiver.api.health import HealthApi
 from receiver.api.keys import KeyApi
 from receiver.api.metrics import MetricsApi
+from receiver.api.providers import ProviderApi
 from receiver.api.replays import ReplayApi
 from receiver.api.stream import StreamApi
 from receiver.api.subscriptions import SubscriptionApi, Trial
@@ -134,7 +135,11 @@ def all_endpoints(service: Service, revoked: RevokedTokens | None = None) -> lis
     return [
         *callback_urls.endpoints(),
         *TaskApi(
-            store, adapters, partial(timeout_of, settings), service.rooms.strangers
+            store,
+            adapters,
+            partial(timeout_of, settings),
+            service.rooms.strangers,
+            service.missing_keys.of,
         ).endpoints(),
         *WaitApi(store, service.feed).endpoints(),
         *StreamApi(service.feed).endpoints(),  # before the events: routes are tried one by one
@@ -144,6 +149,7 @@ def all_endpoints(service: Service, revoked: RevokedTokens | None = None) -> lis
         *DeliveryApi(store).endpoints(),
         *KeyApi(store).endpoints(),
         *AuditApi(store).endpoints(),
+        *ProviderApi(store, adapters, service.clock).endpoints(),
         *health,
     ]
 

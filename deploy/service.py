@@ -34,9 +34,11 @@ from receiver.budget import Health, RateLimiter
 from receiver.feed import MOST as MOST_FOLLOWERS
 from receiver.feed import Feed
 from receiver.lately import Lately
+from receiver.missing_keys import MissingKeys
 from receiver.pages.once import OnceLinks
 from receiver.poller import Line, Poller
 from receiver.provider import Provider, providers
+from receiver.provider_watch import ProviderWatch
 from receiver.words import UnknownWords
 from store.clock import Clock, monotonic, system_clock
 from store.database import Database
@@ -88,6 +90,7 @@ class Service:
     askers: dict[str, HttpAsker]
     once_links: OnceLinks
     rooms: Rooms
+    missing_keys: MissingKeys
     loops: list[Loop] = field(default_factory=list)
     draining: bool = False
     hurried: asyncio.Event = field(default_factory=asyncio.Event)
@@ -179,6 +182,10 @@ def make_service(
     store.watch(metrics.committed if traces is None else _both(metrics.committed, traces.committed))
     words = UnknownWords()
     metrics.unknown_words = lambda: len(words)
+    has_key = {name: bool(chosen.api_key) for name, chosen in settings.providers.items()}
+    heard = ProviderWatch(
+        store, providers(), has_key, clock=clock, monotonic=monotonic, other=metrics
+    )
     service = Service(
         settings=settings,
         store=store,
@@ -189,13 +196,14 @@ def make_service(
         words=words,
         feed=feed,
         metrics=metrics,
-        lately=Lately(metrics, providers(), clock),
+        lately=Lately(heard, providers(), clock),
         askers={
             name: _asker(chosen, providers()[name], clock, transport)
             for name, chosen in settings.providers.items()
         },
         once_links=OnceLinks(monotonic),
         rooms=rooms,
+        missing_keys=MissingKeys(store, providers(), has_key, clock=clock, monotonic=monotonic),
         _client=client,
         _traces=traces,
     )
@@ -203,6 +211,7 @@ def make_service(
         service.loops.append(service.feed)
     owner = f"{socket.gethostname()[:32]}:{os.getpid()}:{secrets.token_hex(4)}"
     if "poll" in settings.roles:
+        service.loops.append(heard)
         service.loops.append(_poller(service, owner, jitter, monotonic, sleep))
     if "dispatch" in settings.roles:
         service.loops.append(_worker(service, owner, jitter))

@@ -48,6 +48,8 @@ _TONES = {
     "task.timed_out": Tone.BAD,
     "subscription.disabled": Tone.BAD,
     "delivery.dead": Tone.BAD,
+    "provider.down": Tone.BAD,
+    "provider.recovered": Tone.GOOD,
 }
 
 
@@ -132,7 +134,9 @@ def _about_task(event: Event, task: Mapping[str, Any], late: bool, words: Texts)
 
 
 def _about_taskbell(event: Event, data: Mapping[str, Any], words: Texts) -> Message:
-    """subscription.disabled, delivery.dead, or a type of a later version: one plain line."""
+    """An event about Taskbell or a provider, or a type of a later version: one plain line."""
+    if event.type.startswith("provider."):
+        return _about_provider(event, data, words)
     about = _object(data.get("subscription")) or _object(data.get("delivery"))
     template = words.lines.get(event.type, words.lines["other"])
     line = template.format(
@@ -147,6 +151,25 @@ def _about_taskbell(event: Event, data: Mapping[str, Any], words: Texts) -> Mess
     tone = _TONES.get(event.type, Tone.CALM)
     title = _titled(event, words, noun=words.nouns[""])
     return Message(tone, title, (line,), colon=words.colon)
+
+
+def _about_provider(event: Event, data: Mapping[str, Any], words: Texts) -> Message:
+    """provider.down: since when, and why; provider.recovered: how long it was down."""
+    about, previous = _object(data.get("provider")), _object(data.get("previous"))
+    name = _text(about.get("name"))
+    provider = _PROVIDERS.get(name) or _text(about.get("title")) or name or "?"
+    template = words.lines.get(event.type, words.lines["other"])
+    took = _between(_moment(previous.get("since")), _moment(about.get("since")), words)
+    line = template.format(provider=provider, took=took or "?", event=_short(event.id))
+    reason = _text(_object(about.get("reason")).get("message"), _MOST_ERROR)
+    why = f"{words.labels['why']}{words.colon}{reason}"
+    title = words.titles.get(event.type, words.titles["other"])
+    return Message(
+        _TONES.get(event.type, Tone.CALM),
+        title.format(provider=provider, type=_short(event.type)),
+        (line, why) if reason else (line,),
+        colon=words.colon,
+    )
 
 
 def _titled(event: Event, words: Texts, noun: str) -> str:
@@ -259,7 +282,10 @@ def _provider(task: Mapping[str, Any]) -> str:
 
 def _took(task: Mapping[str, Any], words: Texts) -> str:
     """How long we knew the task; "" when it has not ended, or came to us ended."""
-    start, end = _moment(task.get("created_at")), _moment(task.get("finished_at"))
+    return _between(_moment(task.get("created_at")), _moment(task.get("finished_at")), words)
+
+
+def _between(start: datetime | None, end: datetime | None, words: Texts) -> str:
     if start is None or end is None or (end - start).total_seconds() < 1:
         return ""
     minutes, seconds = divmod(round((end - start).total_seconds()), 60)

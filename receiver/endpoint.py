@@ -41,6 +41,7 @@ BODY_SECONDS = 10.0
 M = TypeVar("M", bound=BaseModel)
 
 _ID = re.compile(r"[a-z]{2,5}_[0-9a-z]{26}")
+_LOOKS = {"name": re.compile(r"[a-z][a-z0-9_]{0,39}")}  # of a provider
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +249,7 @@ def ids_in_path(request: Request) -> dict[str, str]:
     """Its ids by their names. Raises Problem 404 for what no id looks like."""
     ids: dict[str, str] = request.path_params
     # what no id looks like is not asked for: PostgreSQL fails on a NUL, and answers repeat ids
-    if not all(_ID.fullmatch(text) for text in ids.values()):
+    if not all(_LOOKS.get(name, _ID).fullmatch(text) for name, text in ids.items()):
         raise Problem(404, "nothing has that id")
     return ids
 

@@ -35,6 +35,8 @@ MEANINGS: Mapping[str, str] = {
     "disabled_reason": "why it was switched off, when Taskbell did it",
     "dry_run": "only count",
     "duration_ms": "milliseconds from connecting to the end of the answer",
+    "ended_by_poll": "tasks of the last day whose ending a poll found",
+    "ended_by_push": "tasks of the last day whose ending came as a push",
     "error": "why it failed",
     "event": "only about this event",
     "event_id": "the event that is owed",
@@ -49,13 +51,16 @@ MEANINGS: Mapping[str, str] = {
     "finished_at": "when it ended",
     "format": "`webhook`, `cloudevents`, or a chat service; left out, the URL's host chooses it",
     "headers": "sent with every event; values are stored encrypted and never shown",
+    "history": "the states it was in, the current one first; at most 100",
     "id": "Taskbell's id; ids sort by time",
     "key": "the key itself, shown this once",
     "key_id": "the API key that did it, or `first` for TASKBELL_API_KEY",
     "kind": "what is being made",
     "language": "of chat messages",
-    "last_used_at": "when something came to it last, to within five minutes",
+    "last_answer_at": "its last good answer to a poll, to some seconds",
+    "last_asked_at": "its last poll, to some seconds",
     "last_error": "what the last try came to, when it failed",
+    "last_used_at": "when something came to it last, to within five minutes",
     "limit": "at most so many",
     "max_in_flight": "deliveries under way at once",
     "message": "the provider's own words",
@@ -77,20 +82,36 @@ MEANINGS: Mapping[str, str] = {
     "number": "1 is the first",
     "object": "only about this id",
     "object_id": "what it was done to",
+    "open_tasks": "tasks that have not ended",
     "outputs": "what was made",
+    "polls": "polls about tasks of the last day",
     "progress": "0.0 to 1.0, when the provider tells",
     "provider": "`minimax`, `atlascloud`, `opencomputing` (元境)",
+    "ProviderView.name": "what it is called in the API",
+    "ProviderDetail.name": "what it is called in the API",
     "provider_status": "the provider's own word for the status",
     "provider_task_id": "the provider's id",
     "providers": "only tasks of these",
+    "pushes": "pushes taken in the last day",
     "rate_per_second": "deliveries started a second; a chat has a pace of its own when left out",
     "reason": "why it did not arrive",
+    "ProviderView.reason": "why it is in this state; null when there is nothing to say",
+    "ProviderDetail.reason": "why it is in this state; null when there is nothing to say",
+    "ProviderStateView.reason": "why it was in this state",
+    "ProviderView.rescued_by_poll": "tasks of the last day whose push never came",
+    "ProviderDetail.rescued_by_poll": "tasks of the last day whose push never came",
     "rescued_by_poll": "its push never came: a poll found the end",
     "result": "`delivered`, `retry` or `refused`",
     "scope": "what it may do; each scope may do what the one before may",
     "secret": "the signing secret `whsec_…`, shown this once",
     "service_secret": "what a Feishu, Lark or DingTalk robot wants messages signed with",
     "shape": "a JMESPath expression that makes the body",
+    "ProviderView.since": "when it came into this state",
+    "ProviderDetail.since": "when it came into this state",
+    "ProviderStateView.since": "when it came into this state",
+    "ProviderStateView.until": "when it left it; null for the current state",
+    "state": "`ok`, `degraded` (over a fifth of the polls fail), `down`, `no_key`, or `idle`: nothing is"
+    " asked",
     "since": "events recorded from here on",
     "single_task": "good for the first task that is pushed to it, and for no other",
     "source": "the way its last step came in",
@@ -106,12 +127,18 @@ MEANINGS: Mapping[str, str] = {
     "TaskInput.task_id": "the provider's id of the task",
     "timeout": "seconds to wait",
     "timeout_seconds": "deadline of tracking, when not the usual one of its kind",
+    "TrackedView.warnings": "what keeps the task from being followed; left out when nothing does",
     "timestamp": "when it was recorded",
+    "ProviderView.title": "what people call it",
+    "ProviderDetail.title": "what people call it",
     "title": "the HTTP status in words",
     "type": "`task.queued`, `task.processing`, `task.succeeded`, `task.failed`, `task.canceled`,"
-    " `task.timed_out`, `subscription.disabled`, `delivery.dead`",
+    " `task.timed_out`, `subscription.disabled`, `delivery.dead`, `provider.down`,"
+    " `provider.recovered`",
+    "trouble": "why an open task has brought nothing, or what is odd about its status; null when all"
+    " is well, and when it has ended",
     "ProblemView.type": "`about:blank`",
-    "types": "exact names and `task.*`; `task.*` when left out",
+    "types": "exact names, and `task.*`, `provider.*` and the like; `task.*` when left out",
     "until": "events recorded before this",
     "updated_at": "when it last changed",
     "url": "where events go: a public address, unless its network was opened",
@@ -151,6 +178,7 @@ _TASK: dict[str, Any] = {
     "source": "poll",
     "confirmed": True,
     "rescued_by_poll": False,
+    "trouble": None,
 }
 _SUBSCRIPTION: dict[str, Any] = {
     "id": _SUBSCRIPTION_ID,
@@ -198,6 +226,32 @@ _ATTEMPT: dict[str, Any] = {
     "answer": "out of memory",
 }
 _KEY: dict[str, Any] = {"id": _KEY_ID, "name": "ci", "scope": "write", "created_at": _SOON}
+
+_TROUBLE: dict[str, Any] = {
+    "code": "no_key",
+    "message": "the server has no API key for MiniMax: set MINIMAX_API_KEY where Taskbell runs, and"
+    " restart it; until then only a push can bring news",
+}
+_DOWN: dict[str, Any] = {
+    "code": "unavailable",
+    "message": "MiniMax cannot answer now (GET api.minimaxi.com: 503)",
+}
+_PROVIDER: dict[str, Any] = {
+    "name": "minimax",
+    "title": "MiniMax",
+    "state": "down",
+    "reason": _DOWN,
+    "since": _THEN,
+    "last_asked_at": _THEN,
+    "last_answer_at": _SOON,
+    "open_tasks": 12,
+    "pushes": 480,
+    "polls": 930,
+    "ended_by_push": 240,
+    "ended_by_poll": 3,
+    "rescued_by_poll": 2,
+}
+_STATE: dict[str, Any] = {"state": "down", "reason": _DOWN, "since": _THEN, "until": None}
 
 EXAMPLES: Mapping[str, Any] = {
     "ApiKeyInput": {"name": "ci", "scope": "write"},
@@ -250,6 +304,9 @@ EXAMPLES: Mapping[str, Any] = {
         "status": 404,
         "detail": "nothing has that id",
     },
+    "ProviderDetail": {**_PROVIDER, "history": [_STATE]},
+    "ProviderStateView": _STATE,
+    "ProviderView": _PROVIDER,
     "ReplayInput": {"subscription": _SUBSCRIPTION_ID},
     "ReplayView": {"deliveries": [_DELIVERY_ID]},
     "SpanReplayInput": {"since": "2026-11-21T12:00:00Z", "status": "dead", "dry_run": True},
@@ -268,6 +325,7 @@ EXAMPLES: Mapping[str, Any] = {
         "metadata": {"customer": "42"},
     },
     "TaskView": _TASK,
+    "TrackedView": {**_TASK, "status": "queued", "trouble": _TROUBLE, "warnings": [_TROUBLE]},
     "TrialView": {"delivered": True, "status_code": 204, "reason": None, "duration_ms": 38},
 }
 

@@ -86,3 +86,6 @@ class Lately(Watch):
 
     def verdict(self, heard: Heard) -> None:
         self._other.verdict(heard)
+
+    def took_over(self, provider: str) -> None:
+        self._other.took_over(provider)

@@ -19,9 +19,10 @@ from pydantic import (
 from pydantic.json_schema import SkipJsonSchema
 
 from store.conditions import parse
-from store.events import EVENT_TYPES, Kind, Source, Status, rfc3339
+from store.events import EVENT_TYPES, FAMILIES, Kind, Source, Status, rfc3339
 from store.keys import Scope
 from store.nearest import not_known
+from store.provider_states import State
 from store.records import METADATA_BYTES, metadata_size
 from store.text import clean_json
 
@@ -208,6 +209,49 @@ class TaskView(BaseModel):
     source: Source
     confirmed: bool
     rescued_by_poll: bool
+    trouble: ErrorView | None
+
+
+class TrackedView(TaskView):
+    """warnings: what keeps the task from being followed; left out when nothing does."""
+
+    warnings: list[ErrorView] = []
+
+
+class ProviderStateView(BaseModel):
+    """until: null for the state it is in now."""
+
+    state: State
+    reason: ErrorView | None
+    since: Time
+    until: Time | None
+
+
+class ProviderView(BaseModel):
+    """pushes, polls and endings: of the last 24 hours.
+
+    since: when it came into this state; null when nothing is known.
+    """
+
+    name: str
+    title: str
+    state: State
+    reason: ErrorView | None
+    since: Time | None
+    last_asked_at: Time | None
+    last_answer_at: Time | None
+    open_tasks: int
+    pushes: int
+    polls: int
+    ended_by_push: int
+    ended_by_poll: int
+    rescued_by_poll: int
+
+
+class ProviderDetail(ProviderView):
+    """history: its states, the current one first; at most 100."""
+
+    history: list[ProviderStateView]
 
 
 class TasksQuery(Query):
@@ -234,6 +278,8 @@ EventType = Literal[
     "task.timed_out",
     "subscription.disabled",
     "delivery.dead",
+    "provider.down",
+    "provider.recovered",
 ]
 
 
@@ -244,7 +290,7 @@ class EventsQuery(Query):
     limit: Limit = 50
 
 
-_STREAMED = ("task.*", "task.progress", *EVENT_TYPES)
+_STREAMED = (*FAMILIES, "task.progress", *EVENT_TYPES)
 
 
 def _parts(text: Any) -> Any:
@@ -308,7 +354,7 @@ class SpanReplayView(ReplayView):
 
 
 def _known_types(types: list[str] | None) -> list[str] | None:
-    known = ("task.*", *EVENT_TYPES)
+    known = (*FAMILIES, *EVENT_TYPES)
     for name in types or ():
         if name not in known:
             raise ValueError(not_known(name, "an event type", known))

@@ -25,6 +25,7 @@ from receiver.failures import Blame, Code
 from receiver.pacing import Plans
 from receiver.provider import Answer, Asker, Provider, ProviderError
 from receiver.redaction import Redact, redacted
+from receiver.trouble import trouble_of
 from receiver.watch import Heard, Watch
 from receiver.words import UnknownWords, unknown_word
 from store.clock import Clock
@@ -132,14 +133,18 @@ class Line:
         """Whether a shift is to be taken before it is asked: in good time, so that none lapses."""
         return self.limiter.shift_left() < SHIFT.total_seconds() / 2 and not self.elsewhere()
 
-    def begin_shift(self, began: float, term: int | None) -> None:
-        """Note what became of taking a shift that began then. term: None when another has it."""
+    def begin_shift(self, began: float, term: int | None) -> bool:
+        """Note what became of taking a shift that began then; return whether it was another's.
+
+        term: None when another has it.
+        """
         if term is None:
             self.elsewhere_until = self.limiter.monotonic() + LOOK_SECONDS
-            return
-        ends = began + SHIFT.total_seconds()
-        self.limiter.work_until(ends, taken_over=term not in (FIRST_TERM, self.term))
+            return False
+        taken_over = term not in (FIRST_TERM, self.term)
+        self.limiter.work_until(began + SHIFT.total_seconds(), taken_over=taken_over)
         self.term = term
+        return taken_over
 
     def begin(self, task: Task) -> Inquiry | None:
         """Note a question. An Inquiry: it is about a task that only an unsigned push has named."""
@@ -301,7 +306,8 @@ class Poller:
         claimed = await self._store.write(claim_due, claim)
         self._ahead = claimed.now - self._clock()
         for name in claim.shifts:
-            self._lines[name].begin_shift(began[name], claimed.terms.get(name))
+            if self._lines[name].begin_shift(began[name], claimed.terms.get(name)):
+                self._watch.took_over(name)
         for task in claimed.tasks:
             line = self._lines[task.provider]
             self.rounds.start(self._ask(line, task, line.begin(task)), task.id)
@@ -355,7 +361,8 @@ class Poller:
             await self._store.write(reschedule, at_once)
         except ProviderError as error:
             error.args = (line.asker.redact(str(error)),)
-            trouble = Failure(line.asker.redact(error.code), str(error))
+            error.code = line.asker.redact(error.code)
+            trouble = trouble_of(line.provider, error)
             self._watch.asked(name, error.code)
             self._watch.verdict(Heard(task, self._clock(), error.blame, trouble))
             await self._failed(line, task, error, trouble)
@@ -383,9 +390,11 @@ class Poller:
         unseen = self._unseen(task, update, now)
         ask_in = self._pace(line.provider, task, now)
         if advance(task, update, source=Source.POLL, confirmed=True, now=now) is None:
-            await self._store.write(
-                reschedule, Later(task.id, task.poll_fence, ask_in, trouble=trouble)
+            changed = trouble != task.trouble
+            later = Later(
+                task.id, task.poll_fence, ask_in, trouble=trouble, trouble_changed=changed
             )
+            await self._store.write(reschedule, later)
             return
         await self._store.write(
             record,
@@ -434,9 +443,15 @@ class Poller:
         # an outage before says nothing about how often this task was refused
         failures = task.poll_refusals if refused else task.poll_failures
         ask_in = None if pace is None else max(backoff(pace, failures, error), stop)
-        reached = error.blame is Blame.TASK
         later = Later(
-            task.id, task.poll_fence, ask_in, True, trouble, reached=reached, refused=refused
+            task.id,
+            task.poll_fence,
+            ask_in,
+            True,
+            trouble,
+            reached=error.blame is Blame.TASK,
+            refused=refused,
+            trouble_changed=task.trouble is None or trouble.code != task.trouble.code,
         )
         await self._store.write(reschedule, later)
 

@@ -108,6 +108,14 @@ def unreadable(provider: Provider, answer: Answer, what: str) -> ProviderError:
 
 
 @dataclass(frozen=True, slots=True)
+class Words:
+    """What a provider's own code means, as a sentence in each language of the dashboard."""
+
+    english: str
+    chinese: str
+
+
+@dataclass(frozen=True, slots=True)
 class Budget:
     """How hard a provider may be asked."""
 
@@ -125,6 +133,7 @@ class Provider(Protocol):
     pushes: bool  # can it push to a callback URL at all?
     signed: bool  # does it sign what it pushes?
     words: frozenset[str]  # every status word it is known to use, casefolded
+    codes: Mapping[str, Words]  # its error codes
 
     def owns(self, status: int, body: Any) -> bool:
         """True when an answer with this HTTP status has a shape that the provider documents.

@@ -53,3 +53,6 @@ class Watch:
 
     def verdict(self, heard: Heard) -> None:
         """A question was answered, or failed: once for each question, whatever came of it."""
+
+    def took_over(self, provider: str) -> None:
+        """Another process polled this provider until now: what it found is not known here."""

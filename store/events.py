@@ -12,7 +12,7 @@ may start in any status.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -156,6 +156,8 @@ class Task:
     poll_refusals: int = 0  # of these, those in which the provider itself refused the question
     poll_fence: int = 0
     poll_claims: int = 0  # since the last one that was finished
+    # why the last poll of an open task brought nothing, or what is odd about its answer
+    trouble: Failure | None = None
     # an unsigned ending that waits for the provider's word
     hint: TaskUpdate | None = None
     hint_at: datetime | None = None
@@ -233,6 +235,7 @@ def _step(
         "confirmed": confirmed,
         "hint": None if ended else task.hint,
         "hint_at": None if ended else task.hint_at,
+        "trouble": None if ended else task.trouble,
     }
     moved = changed(task, changes)
     return Change(
@@ -294,6 +297,9 @@ def task_json(task: Task) -> dict[str, Any]:
         "source": task.source,
         "confirmed": task.confirmed,
         "rescued_by_poll": task.rescued_by_poll,
+        "trouble": None
+        if task.trouble is None
+        else {"code": task.trouble.code, "message": task.trouble.message},
     }
 
 
@@ -308,8 +314,10 @@ def _output_json(output: Output) -> dict[str, Any]:
 
 
 TASK_EVENTS = tuple(f"task.{status.value}" for status in Status)
-OWN_EVENTS = ("subscription.disabled", "delivery.dead")
+OWN_EVENTS = ("subscription.disabled", "delivery.dead", "provider.down", "provider.recovered")
 EVENT_TYPES = (*TASK_EVENTS, *OWN_EVENTS)
+FAMILIES = tuple(dict.fromkeys(f"{name.partition('.')[0]}.*" for name in EVENT_TYPES))
+"""What stands for all types with the same beginning: `task.*`, …"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,15 +338,18 @@ def wants(
     True
     >>> wants(Interest(), "delivery.dead", None, {})
     False
+    >>> wants(Interest(types=("provider.*",), providers=("atlascloud",)), "provider.down", "minimax", {})
+    False
     >>> wants(Interest(metadata={"customer": "42"}), "task.failed", "minimax", {"customer": "7"})
     False
     """
     if not _type_wanted(interest.types, event_type):
         return False
-    if event_type in OWN_EVENTS:
-        return True
+    own = event_type in OWN_EVENTS
     if interest.providers is not None and provider not in interest.providers:
-        return False
+        return own and provider is None
+    if own:
+        return True
     return all(
         key in metadata and metadata[key] == value
         for key, value in (interest.metadata or {}).items()
@@ -348,4 +359,14 @@ def wants(
 def _type_wanted(types: Sequence[str] | None, event_type: str) -> bool:
     if types is None:
         return event_type.startswith("task.")
-    return event_type in types or ("task.*" in types and event_type.startswith("task."))
+    return event_type in types or f"{event_type.partition('.')[0]}.*" in types
+
+
+def types_of(names: Collection[str]) -> frozenset[str]:
+    """The exact event types that names stand for, `task.*` and the like among them.
+
+    >>> sorted(types_of(["provider.*", "task.failed"]))
+    ['provider.down', 'provider.recovered', 'task.failed']
+    """
+    exact = frozenset(names) - frozenset(FAMILIES)
+    return exact | {name for name in EVENT_TYPES if f"{name.partition('.')[0]}.*" in names}

@@ -42,13 +42,14 @@ class Taking:
 class Ends:
     """began: tasks that became known. by_push, by_poll: how many of those ended so.
 
-    rescued: of by_poll, those whose push was expected and never came.
+    rescued: of by_poll, those whose push was expected and never came. polls: about all of them.
     """
 
     began: int = 0
     by_push: int = 0
     by_poll: int = 0
     rescued: int = 0
+    polls: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +133,13 @@ def _ends(connection: Connection, since: datetime) -> tuple[dict[str, Ends], dat
     found, reaches = _newest(connection, tasks, tasks.c.created_at, since)
     recent = (
         found.add_columns(
-            *(tasks.c.provider, tasks.c.source, tasks.c.finished_at, tasks.c.rescued_by_poll)
+            *(
+                tasks.c.provider,
+                tasks.c.source,
+                tasks.c.finished_at,
+                tasks.c.rescued_by_poll,
+                tasks.c.polls,
+            )
         )
         .where(tasks.c.version > 0)
         .subquery()
@@ -142,7 +149,8 @@ def _ends(connection: Connection, since: datetime) -> tuple[dict[str, Ends], dat
         func.sum(case((ended & (recent.c.source == way), 1), else_=0)) for way in ("push", "poll")
     )
     rescued = func.sum(cast(recent.c.rescued_by_poll, Integer))
-    counts = select(recent.c.provider, func.count(), by_push, by_poll, rescued)
+    polls = func.sum(recent.c.polls)
+    counts = select(recent.c.provider, func.count(), by_push, by_poll, rescued, polls)
     rows = connection.execute(counts.group_by(recent.c.provider))
     return {provider: Ends(*counted) for provider, *counted in rows}, reaches
 

@@ -37,7 +37,14 @@ from store.events import (
 from store.ids import new_id
 from store.matching import interested
 from store.outbox import delivery_row, insert_events, task_event_row
-from store.rows import TASK_STATE, clean_update, new_task_row, task_from_row, task_state
+from store.rows import (
+    TASK_STATE,
+    clean_trouble,
+    clean_update,
+    new_task_row,
+    task_from_row,
+    task_state,
+)
 from store.tables import receipts, tasks
 from store.text import clean, clean_json
 from store.unconfirmed import UnconfirmedCounts
@@ -99,8 +106,8 @@ class Report:
     ending must wait until the provider was asked, and so must a task nobody registered.
     registration: None means an unknown task is not created. ask_in: the next question about the
     task, if it is still open afterwards; None leaves the plan as it is. unseen: the time since an
-    answer that found the task open; None: not known. trouble: what is odd about a good answer, to
-    be shown on the task; None ends what was shown.
+    answer that found the task open; None: not known. trouble: what is odd about a good answer, or
+    why a new task cannot be asked about, to be shown on the task; None ends what was shown.
     """
 
     provider: str
@@ -425,7 +432,7 @@ def _move(
         )
     moved = change.task if change else task
     credit = _credit(moved, task) if change and report.source is Source.POLL else {}
-    moved = _with(moved, credit | _plan(moved, report, tx.now))
+    moved = _with(moved, credit | _plan(moved, report, tx.now) | _trouble(moved, report, change))
     if created or moved != book.get((task.provider, task.provider_task_id)):
         book.put(moved)
     if moved.next_poll_at is not None and moved.next_poll_at - tx.now < _SOON:
@@ -454,6 +461,15 @@ def _with(task: Task, changes: Mapping[str, Any]) -> Task:
     if all(getattr(task, name) == value for name, value in changes.items()):
         return task
     return changed(task, changes)
+
+
+def _trouble(moved: Task, report: Report, change: Change | None) -> dict[str, Any]:
+    """What a report changes about the task's trouble: an answer, or a push with news, ends it."""
+    if moved.status.final:
+        return {"trouble": None}
+    if report.polled or (change and (report.trouble or report.source is Source.PUSH)):
+        return {"trouble": clean_trouble(report.trouble)}
+    return {}
 
 
 def _credit(moved: Task, before: Task) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from store.callback_tokens import forget_ended
 from store.callback_urls import forget_ended_urls
 from store.claims import waiting_subscriptions
 from store.matching import Subscription
+from store.provider_states import forget_states
 from store.pulse import forget_hour
 from store.tables import ENDED, attempts, deliveries, events, receipts, subscriptions, tasks, word
 from store.text import clean
@@ -36,7 +37,7 @@ def _prune(tx: Tx, items: Sequence[Prune]) -> list[int]:
 
 
 prune: Operation[Prune, int] = Operation("prune", _prune, order=3)
-"""Answers how many rows went, of tasks, events, receipts, tokens, audit; 0: nothing is left to do."""
+"""Answers how many rows went, of tasks, events, receipts, tokens, audit, states; 0: nothing is left to do."""
 
 
 def _prune_one(tx: Tx, item: Prune) -> int:
@@ -74,8 +75,9 @@ def _prune_one(tx: Tx, item: Prune) -> int:
     tx.connection.execute(tasks.delete().where(tasks.c.id.in_(task_ids)))
     tokens = forget_ended(tx, item.limit) + forget_ended_urls(tx, item.limit)
     audited = forget_audit(tx, item.keep, item.limit)
+    states = forget_states(tx, item.keep, item.limit)
     forget_hour(tx)
-    return len(task_ids) + len(event_ids) + len(receipt_ids) + tokens + audited
+    return len(task_ids) + len(event_ids) + len(receipt_ids) + tokens + audited + states
 
 
 def _delete_events(tx: Tx, event_ids: list[str]) -> None:

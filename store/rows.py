@@ -52,7 +52,14 @@ def task_from_row(row: Row[Any]) -> Task:
         token_id=v["token_id"],
         hint=update_from_json(v["hint"]) if v["hint"] else None,
         hint_at=v["hint_at"],
+        trouble=_trouble(v),
     )
+
+
+def _trouble(v: Mapping[Any, Any]) -> Failure | None:
+    if not v["poll_error"] or v["finished_at"] is not None:
+        return None
+    return Failure(v["poll_error_code"] or "unknown", v["poll_error"])
 
 
 TASK_STATE = (
@@ -60,6 +67,7 @@ TASK_STATE = (
     *("usage", "metadata", "version", "updated_at", "finished_at", "deadline_at", "source"),
     *("confirmed", "expect_push", "rescued_by_poll", "next_poll_at", "hint", "hint_at", "polls"),
     *("poll_failures", "poll_refusals", "poll_fence", "token_id", "poll_claims"),
+    *("poll_error", "poll_error_code"),
 )
 """The columns that an update may change."""
 
@@ -94,6 +102,8 @@ def task_state(task: Task) -> dict[str, Any]:
         "poll_fence": task.poll_fence,
         "poll_claims": task.poll_claims,
         "token_id": task.token_id,
+        "poll_error": task.trouble.message if task.trouble else None,
+        "poll_error_code": task.trouble.code if task.trouble else None,
     }
 
 
@@ -133,6 +143,11 @@ def _clean_output(output: Output) -> Output:
         file_id=clean(output.file_id, 128) if output.file_id else None,
         note=clean(output.note, _NOTE) if output.note else None,
     )
+
+
+def clean_trouble(trouble: Failure | None) -> Failure | None:
+    """Trouble whose texts the database can hold and whose sizes are bounded."""
+    return Failure(clean(trouble.code, 64), clean(trouble.message, 500)) if trouble else None
 
 
 def update_json(update: TaskUpdate) -> dict[str, Any]:

@@ -153,6 +153,7 @@ class TaskRow(Base, table=True):
     poll_fence: int
     poll_owner: str | None = Field(default=None, max_length=64)
     poll_error: str | None = Field(default=None, sa_type=Text)
+    poll_error_code: str | None = Field(default=None, max_length=64)
     hint: Any = Field(default=None, sa_type=JsonText, nullable=True)
     hint_at: datetime | None = Field(default=None, sa_type=UtcTime)
     token_id: str | None = Field(default=None, max_length=64)
@@ -330,6 +331,37 @@ class ShiftRow(Base, table=True):
     term: int = Field(sa_type=BigInteger)
 
 
+class ProviderStateRow(Base, table=True):
+    """A state that a provider was in, from `since` until `until`; store/provider_states.py.
+
+    The current state of a provider is the row without an end.
+    """
+
+    __tablename__ = "provider_states"
+    __table_args__ = (
+        Index(
+            "ix_provider_states_current",
+            "provider",
+            unique=True,
+            postgresql_where=text("until IS NULL"),
+            sqlite_where=text("until IS NULL"),
+        ),
+        _partial("ix_provider_states_past", "until", where="until IS NOT NULL"),
+        Index("ix_provider_states_provider_id", "provider", "id"),
+    )
+
+    id: str = Field(primary_key=True, max_length=40)
+    provider: str = Field(max_length=40)
+    state: str = Field(max_length=12)
+    reason: Any = Field(default=None, sa_type=JsonText, nullable=True)  # a code and words
+    since: datetime = Field(sa_type=UtcTime)
+    until: datetime | None = Field(default=None, sa_type=UtcTime)
+    # when a process that polls it last said so, put a poll, got a good answer: to some seconds
+    polled_at: datetime | None = Field(default=None, sa_type=UtcTime)
+    asked_at: datetime | None = Field(default=None, sa_type=UtcTime)
+    answered_at: datetime | None = Field(default=None, sa_type=UtcTime)
+
+
 class CallbackTokenRow(Base, table=True):
     """What is known of a callback token beyond what it carries; most have no row.
 
@@ -405,6 +437,7 @@ api_keys = _table(ApiKeyRow)
 counters = _table(CounterRow)
 durations = _table(DurationRow)
 shifts = _table(ShiftRow)
+provider_states = _table(ProviderStateRow)
 callback_tokens = _table(CallbackTokenRow)
 callback_urls = _table(CallbackUrlRow)
 audit = _table(AuditRow)

@@ -34,7 +34,7 @@ from store.damaged import what_can_be_read
 from store.database import unreadable
 from store.events import Failure, Source, Status, Task, TaskUpdate
 from store.records import POLLS, Report, record
-from store.rows import task_from_row
+from store.rows import clean_trouble, task_from_row
 from store.shifts import take
 from store.tables import UNENDED, tasks, word
 from store.text import clean
@@ -224,6 +224,7 @@ def _lease(tx: Tx, ids: list[str], claim: PollClaim) -> tuple[Task, ...]:
             .values(
                 next_poll_at=None,
                 poll_error=f"parked: {PARKED_AFTER} questions were started and never finished",
+                poll_error_code="parked",
             )
         )
     place = {task_id: number for number, task_id in enumerate(ids)}  # longest due first
@@ -252,7 +253,12 @@ def _park_unreadable(tx: Tx, task_id: str, why: str) -> None:
     tx.connection.execute(
         tasks.update()
         .where(tasks.c.id == task_id)
-        .values(next_poll_at=None, poll_error=error, deadline_at=tomorrow)
+        .values(
+            next_poll_at=None,
+            poll_error=error,
+            poll_error_code="parked",
+            deadline_at=tomorrow,
+        )
     )
 
 
@@ -263,7 +269,7 @@ class Later:
     failed counts against the task; reached says that the provider answered at all. refused: the
     provider itself will not answer this question; such failures in a row are counted apart. asked:
     False when the question was not put after all. trouble: what to show on the task, a code and words;
-    None ends what was shown.
+    None ends what was shown. trouble_changed: nobody has been shown that yet.
     """
 
     task_id: str
@@ -274,10 +280,12 @@ class Later:
     reached: bool = True
     asked: bool = True
     refused: bool = False
+    trouble_changed: bool = False
 
 
 _TIME = tasks.c.next_poll_at.type
 _AT = bindparam("at", type_=_TIME)
+_NOT_PUT = bindparam("questions", type_=Integer) == word(0)
 _RESCHEDULE = Bulk(
     tasks.update()
     .where(tasks.c.id == bindparam("task"), tasks.c.poll_fence == bindparam("held_fence"))
@@ -299,9 +307,9 @@ _RESCHEDULE = Bulk(
         # a question that was not put changes neither; failures of other kinds end no row of refusals
         poll_failures=tasks.c.poll_failures * bindparam("goes_on") + bindparam("failed"),
         poll_refusals=tasks.c.poll_refusals * bindparam("goes_on") + bindparam("refused"),
-        poll_error=case(
-            (bindparam("questions", type_=Integer) == word(0), tasks.c.poll_error),
-            else_=bindparam("trouble", type_=Text),
+        poll_error=case((_NOT_PUT, tasks.c.poll_error), else_=bindparam("trouble", type_=Text)),
+        poll_error_code=case(
+            (_NOT_PUT, tasks.c.poll_error_code), else_=bindparam("trouble_code", type_=Text)
         ),
         # a held ending waits for a provider that is out of reach, from its last answer on
         hint_at=case(
@@ -312,6 +320,14 @@ _RESCHEDULE = Bulk(
         ),
     )
 )
+
+
+_TROUBLE_IS_NEWS = Bulk(
+    tasks.update()
+    .where(tasks.c.id == bindparam("task"), tasks.c.poll_fence == bindparam("held_fence"))
+    .values(updated_at=bindparam("at_present", type_=_TIME))
+)
+"""Whoever follows the task is shown what was written at that time."""
 
 
 def _reschedule(tx: Tx, items: Sequence[Later]) -> list[None]:
@@ -326,11 +342,15 @@ def _reschedule(tx: Tx, items: Sequence[Later]) -> list[None]:
             "goes_on": int(item.failed or not item.asked),
             "failed": int(item.failed),
             "refused": int(item.refused),
-            "trouble": clean(item.trouble.message, 500) if item.trouble else None,
+            "trouble": trouble.message if trouble else None,
+            "trouble_code": trouble.code if trouble else None,
         }
         for item in sorted(items, key=lambda item: item.task_id)
+        for trouble in [clean_trouble(item.trouble)]
     ]
     tx.write(_RESCHEDULE, rows)
+    new = {item.task_id for item in items if item.trouble_changed}
+    tx.write(_TROUBLE_IS_NEWS, [row for row in rows if row["task"] in new])
     return [None] * len(items)
 
 

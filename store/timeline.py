@@ -73,8 +73,7 @@ class Owed:
 class Timeline:
     """usual: the median of seconds that such tasks take, None when it is not known.
 
-    trouble: why the last question to the provider brought nothing; None when it brought an answer,
-    or the task has ended. cut: there is more than MOST of something.
+    cut: there is more than MOST of something.
     """
 
     task: Task
@@ -82,7 +81,6 @@ class Timeline:
     recorded: list[Recorded]
     owed: list[Owed]
     usual: float | None
-    trouble: str | None
     cut: bool
 
 
@@ -104,15 +102,8 @@ def read_timeline(connection: Connection, task_id: str) -> Timeline | None:
         recorded,
         owed,
         usual=learned.quantile(0.5) if learned else None,
-        trouble=row.poll_error if _in_trouble(task) else None,
         cut=max(len(received), len(recorded), len(owed), tried) >= MOST,
     )
-
-
-def _in_trouble(task: Task) -> bool:
-    """Whether what went wrong last still matters: a row keeps it when an answer brings news."""
-    parked = task.next_poll_at is None
-    return not task.status.final and (parked or task.poll_failures > 0)
 
 
 _RECEIVED = (receipts.c.id, receipts.c.received_at, receipts.c.verdict, receipts.c.token_id)

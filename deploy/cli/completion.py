@@ -8,7 +8,7 @@ from __future__ import annotations
 import pkgutil
 from collections.abc import Iterable
 
-from store.events import EVENT_TYPES
+from store.events import EVENT_TYPES, FAMILIES
 
 
 def provider_names(incomplete: str) -> list[str]:
@@ -24,7 +24,7 @@ def formats(incomplete: str) -> list[str]:
 
 
 def event_types(incomplete: str) -> list[str]:
-    return _beginning(incomplete, ("task.*", *EVENT_TYPES))
+    return _beginning(incomplete, (*FAMILIES, *EVENT_TYPES))
 
 
 def languages(incomplete: str) -> list[str]:

@@ -13,7 +13,7 @@ from receiver.models import StreamQuery
 from receiver.problems import Problem
 from receiver.sse import MEDIA_TYPE, PROGRESS, EventStream
 from store.eventlog import Wanted
-from store.events import TASK_EVENTS
+from store.events import types_of
 
 _LAST_CURSOR = 2**63 - 1
 
@@ -57,10 +57,7 @@ def _last_event_id(headers: Mapping[str, str]) -> int | None:
 
 
 def _types(names: list[str] | None) -> frozenset[str] | None:
-    if names is None:
-        return None
-    given = frozenset(names)
-    return (given - {"task.*"}) | frozenset(TASK_EVENTS) if "task.*" in given else given
+    return None if names is None else types_of(names)
 
 
 def _set(names: list[str] | None) -> frozenset[str] | None:

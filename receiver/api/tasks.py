@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
 from receiver.endpoint import Call, Endpoint, Reply
-from receiver.models import Page, TaskInput, TasksQuery, TaskView
+from receiver.models import ErrorView, Page, TaskInput, TasksQuery, TaskView, TrackedView
 from receiver.places import Places
 from receiver.problems import Problem
 from receiver.provider import Provider
@@ -24,10 +24,13 @@ _EXPECTING_PUSH = timedelta(seconds=60)
 
 @dataclass(frozen=True, slots=True)
 class TaskApi:
+    """missing_key: what to say when no process has a key for a provider."""
+
     store: Store
     providers: Mapping[str, Provider]
     timeout: Callable[[Kind | None], timedelta]
     strangers: Places
+    missing_key: Callable[[str], Awaitable[Failure | None]]
 
     def endpoints(self) -> list[Endpoint]:
         one = "/v1/tasks/{id}"
@@ -37,7 +40,7 @@ class TaskApi:
                 "/v1/tasks",
                 "Track a task; 200 when it is tracked already",
                 self.track,
-                {201: TaskView, 200: TaskView},
+                {201: TrackedView, 200: TrackedView},
                 Scope.WRITE,
                 body=TaskInput,
             ),
@@ -75,6 +78,7 @@ class TaskApi:
         wish = call.body(TaskInput)
         known_provider(self.providers, wish.provider)
         timeout = timedelta(seconds=wish.timeout_seconds) if wish.timeout_seconds else None
+        missing = await self.missing_key(wish.provider)
         report = Report(
             provider=wish.provider,
             provider_task_id=wish.task_id,
@@ -90,6 +94,7 @@ class TaskApi:
                 expect_push=wish.expect_push,
             ),
             ask_in=_EXPECTING_PUSH if wish.expect_push else timedelta(0),
+            trouble=missing,
         )
         try:
             recorded = await call.write(self.store, record, report, _recorded_id)
@@ -97,7 +102,11 @@ class TaskApi:
             raise Problem(422, f"field 'metadata': {error}") from None
         assert recorded.task is not None  # noqa: S101 - a registration always makes one
         new = recorded.verdict is Verdict.RECORDED
-        return Reply(201 if new else 200, task_view(recorded.task))
+        view = task_view(recorded.task)
+        if missing and not recorded.task.status.final:
+            warning = ErrorView(code=missing.code, message=missing.message)
+            view = TrackedView(**view.model_dump(), warnings=[warning])
+        return Reply(201 if new else 200, view)
 
     async def list(self, call: Call) -> Reply:
         query = call.query(TasksQuery)

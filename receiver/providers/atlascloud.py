@@ -28,6 +28,7 @@ from receiver.provider import (
     Provider,
     ProviderError,
     UnreadableBody,
+    Words,
     unreadable,
 )
 from receiver.reading import (
@@ -71,6 +72,13 @@ EVENT_KINDS = {
     "audio.task.terminal": Kind.AUDIO,
 }
 PREDICTION_FIELDS = {"status", "outputs", "model", "metrics", "created_at"}
+CODES: Mapping[str, Words] = {
+    "1039": Words(
+        "the input was refused by Atlas Cloud's moderation", "输入内容未通过 Atlas Cloud 内容审核"
+    ),
+}
+"""What its error codes mean."""
+
 OUTPUT_FIELDS = ("outputs", "output", "files")
 
 # what the predictions page advises
@@ -96,6 +104,7 @@ class AtlasCloud:
     pushes = True
     signed = True
     words = frozenset(PUSH_WORDS)
+    codes = CODES
 
     def owns(self, status: int, body: Any) -> bool:
         found = read_object(body)

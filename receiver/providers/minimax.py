@@ -25,6 +25,7 @@ from receiver.provider import (
     Provider,
     ProviderError,
     UnreadableBody,
+    Words,
     unreadable,
 )
 from receiver.reading import (
@@ -72,6 +73,50 @@ V2_WORDS = {
 }
 MODALITIES = {"video": Kind.VIDEO, "audio": Kind.AUDIO, "text": None}
 
+CODES: Mapping[str, Words] = {
+    "1000": Words("MiniMax has an unknown error", "MiniMax 出现未知错误"),
+    "1001": Words("MiniMax timed out", "MiniMax 处理超时"),
+    "1002": Words("MiniMax limits the rate of requests", "MiniMax 限流：请求过于频繁"),
+    "1004": Words("MiniMax refuses the API key", "MiniMax 拒绝该 API Key"),
+    "1008": Words("the account at MiniMax has no balance left", "MiniMax 账户余额不足"),
+    "1013": Words("MiniMax has an internal error", "MiniMax 内部错误"),
+    "1024": Words("MiniMax has an internal error", "MiniMax 内部错误"),
+    "1026": Words(
+        "the input was refused as sensitive by MiniMax's content check",
+        "输入内容未通过 MiniMax 内容审核（涉及敏感内容）",
+    ),
+    "1027": Words(
+        "the output was withheld as sensitive by MiniMax's content check",
+        "生成内容未通过 MiniMax 内容审核（涉及敏感内容）",
+    ),
+    "1033": Words("a system behind MiniMax failed", "MiniMax 下游系统出错"),
+    "1039": Words("MiniMax's token limit is reached", "已达到 MiniMax 的 token 限额"),
+    "1041": Words("MiniMax's limit of connections is reached", "已达到 MiniMax 的连接数上限"),
+    "1042": Words(
+        "more than a tenth of the text's characters are invisible or invalid",
+        "文本中不可见或非法字符超过 10%",
+    ),
+    "1043": Words("the recording does not match its text", "音频与文本的相似度校验未通过"),
+    "1044": Words(
+        "the recording does not match the prompt to clone", "克隆音频与提示词的相似度校验未通过"
+    ),
+    "2013": Words(
+        "MiniMax does not accept a parameter; of a query it means that MiniMax does not know the"
+        " task id",
+        "MiniMax 不接受请求参数；查询时表示 MiniMax 不认识该任务号",
+    ),
+    "20132": Words("the sample or the voice id is not valid", "样本或 voice_id 无效"),
+    "2037": Words("the voice sample is too short or too long", "音频时长不符合要求"),
+    "2038": Words("voice cloning is disabled for this account", "该账户未开通音色克隆"),
+    "2039": Words("this voice id exists already", "voice_id 已存在"),
+    "2042": Words("this account may not use the voice id", "该账户无权使用此 voice_id"),
+    "2045": Words("MiniMax sees too fast a growth of requests", "MiniMax 限流：请求增长过快"),
+    "2048": Words("the prompt's audio is too long", "提示音频过长"),
+    "2049": Words("MiniMax refuses the API key", "MiniMax 拒绝该 API Key"),
+    "2056": Words("the plan's quota is used up for now", "套餐额度在当前时段内已用完"),
+}
+"""What its error codes mean (the errorcode page)."""
+
 # base_resp codes, by what they say about the next question
 SENSITIVE = ("1026", "1027")  # the task failed: its input or output was judged
 INVALID_PARAMS = "2013"  # a query has one parameter, so the task is unknown
@@ -103,6 +148,7 @@ class MiniMax:
     pushes = True
     signed = False
     words = frozenset(FLAT_WORDS) | frozenset(V2_WORDS)
+    codes = CODES
 
     def owns(self, status: int, body: Any) -> bool:
         found = read_object(body)

@@ -22,6 +22,7 @@ from receiver.provider import (
     Provider,
     ProviderError,
     UnreadableBody,
+    Words,
     unreadable,
 )
 from receiver.reading import (
@@ -72,6 +73,7 @@ class OpenComputing:
     pushes = False
     signed = False
     words = frozenset(WORDS)
+    codes: Mapping[str, Words] = {}  # it documents none
 
     def owns(self, status: int, body: Any) -> bool:
         """Errors are {"error": text} and nothing else. No page shows a 404: the word is UNKNOWN."""

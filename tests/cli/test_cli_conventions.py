@@ -18,7 +18,7 @@ from deploy.cli import build_app
 from deploy.settings import process_environment
 from dispatch.sink import sinks
 from receiver.provider import providers
-from store.events import EVENT_TYPES, Status
+from store.events import EVENT_TYPES, FAMILIES, Status
 from tests.e2e.process import TASKBELL
 from tests.patience import PATIENCE_SECONDS
 
@@ -81,7 +81,7 @@ def completed(*words: str) -> list[str]:
         (["deliveries", "--status", "d"], ["delivered", "dead"]),
         (["replay", "--status", "de"], ["delivered", "dead"]),
         (["events", "--type", "task.f"], ["task.failed"]),
-        (["subscribe", "--type", "del"], ["delivery.dead"]),
+        (["subscribe", "--type", "del"], ["delivery.*", "delivery.dead"]),
         (["subscribe", "--format", "di"], ["dingtalk", "discord"]),
         (["subscribe", "--language", "z"], ["zh"]),
         (["keys", "create", "--scope", "a"], ["admin"]),
@@ -97,7 +97,7 @@ def test_the_shell_completes_commands_and_values(words: list[str], offered: list
     [
         (["track"], providers()),
         (["subscribe", "--format"], sinks()),
-        (["events", "--type"], ["task.*", *EVENT_TYPES]),
+        (["events", "--type"], [*FAMILIES, *EVENT_TYPES]),
         (["tasks", "--status"], list(Status)),
     ],
 )

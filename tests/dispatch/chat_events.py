@@ -68,6 +68,33 @@ DEAD = event(
     },
 )
 
+DOWN_PROVIDER = event(
+    "provider.down",
+    {
+        "provider": {
+            "name": "minimax",
+            "title": "MiniMax",
+            "state": "down",
+            "reason": {"code": "unavailable", "message": "MiniMax cannot answer now (503)"},
+            "since": "2026-11-21T02:53:43.000000Z",
+        },
+        "previous": {"state": "ok", "reason": None, "since": "2026-11-20T02:53:43.000000Z"},
+    },
+)
+RECOVERED = event(
+    "provider.recovered",
+    {
+        "provider": {
+            "name": "acme",
+            "title": "Acme Video",
+            "state": "ok",
+            "reason": None,
+            "since": "2026-11-21T02:55:03.000000Z",
+        },
+        "previous": {"state": "down", "reason": None, "since": "2026-11-21T02:53:43.000000Z"},
+    },
+)
+
 HOSTILE = [
     "<!channel> <!here|x> <@U123> <https://evil.example|click>",
     "@everyone @here @durov <@123> <@&5> @all",

@@ -11,9 +11,20 @@ import pytest
 
 from dispatch.message import Fact, Tone, message_of
 from dispatch.plain import LONGEST_LINK, cut, fitted_lines, link, octets, one_line, units
+from dispatch.sink import Event
 from dispatch.texts import CATALOGUES
 from receiver.provider import providers
-from tests.dispatch.chat_events import DEAD, DISABLED, PICTURE, VIDEO, about, event, failure
+from tests.dispatch.chat_events import (
+    DEAD,
+    DISABLED,
+    DOWN_PROVIDER,
+    PICTURE,
+    RECOVERED,
+    VIDEO,
+    about,
+    event,
+    failure,
+)
 
 
 def test_a_finished_video_reads_from_top_to_bottom() -> None:
@@ -207,3 +218,46 @@ def test_a_signed_link_stays_as_it_is() -> None:
     signed = "https://cdn.example/a/b.mp4?Expires=1&Signature=a%2Bb~c_d-e&Key-Pair-Id=K"
 
     assert link(signed) == signed
+
+
+@pytest.mark.parametrize(
+    ("told", "language", "title", "lines"),
+    [
+        (
+            DOWN_PROVIDER,
+            "en",
+            "🔴 MiniMax is down",
+            (
+                "Polls of MiniMax fail. Its tasks are polled on; endings come late.",
+                "Why: MiniMax cannot answer now (503)",
+            ),
+        ),
+        (
+            DOWN_PROVIDER,
+            "zh",
+            "🔴 MiniMax 不可用",
+            (
+                "对 MiniMax 的查询持续失败。Taskbell 会继续查询，任务结果可能延迟。",
+                "原因：MiniMax cannot answer now (503)",
+            ),
+        ),
+        (
+            RECOVERED,
+            "en",
+            "🟢 Acme Video is back",
+            ("Acme Video answers again. It was down for 1 min 20 s.",),
+        ),
+        (
+            RECOVERED,
+            "zh",
+            "🟢 Acme Video 已恢复",
+            ("Acme Video 已恢复响应，中断时长 1 分 20 秒。",),
+        ),
+    ],
+)
+def test_a_provider_that_goes_down_and_comes_back_is_told(
+    told: Event, language: str, title: str, lines: tuple[str, ...]
+) -> None:
+    message = message_of(told, language)
+
+    assert (message.title, message.lines) == (title, lines)

@@ -177,6 +177,19 @@ EVENT_MEANINGS = {
     " `untracked`)",
     "subscription.disabled": "a subscription was switched off by Taskbell",
     "delivery.dead": "a delivery used up its schedule",
+    "provider.down": "polls of a provider fail, and nothing shows that it is there",
+    "provider.recovered": "the first good answer of a provider after `provider.down`",
+}
+
+PROVIDER_EVENT = {
+    "provider": {
+        "name": "minimax",
+        "title": "MiniMax",
+        "state": "down",
+        "reason": EXAMPLES["ProviderView"]["reason"],
+        "since": EXAMPLES["ProviderView"]["since"],
+    },
+    "previous": {"state": "ok", "reason": None, "since": "2026-11-21T12:00:00.000000Z"},
 }
 
 
@@ -188,7 +201,8 @@ def events_page() -> str:
             "# Events\n\n",
             table("type", "when"),
             *(row(f"`{name}`", EVENT_MEANINGS[name]) for name in (*TASK_EVENTS, *OWN_EVENTS)),
-            "\nA subscription without `types` gets `task.*`; the last two only when it names them.\n",
+            "\nA subscription without `types` gets `task.*`; the others only when it names them, or"
+            " their family: `provider.*`, `delivery.*`, `subscription.*`.\n",
             "\n## What a subscriber is sent\n\n",
             "`format: webhook`, the default. The body is signed as it is sent, byte for byte, and is the"
             " same on every attempt and replay; so is `webhook-id`. Answer with 2xx.\n\n",
@@ -208,6 +222,9 @@ def events_page() -> str:
             row("`previous_status`", "where it stood before; null for its first event"),
             row("`source`", "what told it: `push`, `poll` or `api`"),
             row("`late`", "whether it had timed out before"),
+            "\nFor `provider.down` and `provider.recovered` it holds the provider and the state that it"
+            " left. `providers` of a subscription counts here too, `metadata` does not:\n\n",
+            f"```json\n{json.dumps(PROVIDER_EVENT, indent=2)}\n```\n",
         ]
     )
 

@@ -11,6 +11,11 @@ from store.tasks import get_task
 from tests.app import AWAY, Taskbell, good, minimax, problem, running
 
 ID = "task_01kdwpvng0jmwss390q20wa8r0"
+NO_KEY = {
+    "code": "no_key",
+    "message": "the server has no API key for MiniMax: set MINIMAX_API_KEY where Taskbell runs, and"
+    " restart it; until then only a push can bring news",
+}
 NOON = "2026-01-01T12:00:00.000000Z"
 
 
@@ -49,6 +54,7 @@ async def test_a_tracked_task_is_queued_and_due_at_once(
         "source": "api",
         "confirmed": False,
         "rescued_by_poll": False,
+        "trouble": NO_KEY,
     }
     assert task["id"].startswith("task_")
     assert good(await taskbell.api.get(f"/v1/tasks/{task['id']}")) == task
@@ -62,7 +68,7 @@ async def test_tracking_again_answers_200_with_the_same_task(taskbell: Taskbell)
     wish = {"provider": "minimax", "task_id": "1", "metadata": {"a": 1}}
     again = good(await taskbell.api.post("/v1/tasks", json=wish), 200)
 
-    assert again == first
+    assert again == {**first, "warnings": [NO_KEY]}
     assert await taskbell.event_types() == ["task.queued"]
 
 

@@ -654,7 +654,11 @@ class TestUnknownTasks:
         assert asked[-1] == (NOT_FOUND_TRIES, Status.FAILED)
         assert all(status is Status.QUEUED for times, status in asked if times < NOT_FOUND_TRIES)
         error = scene.task(task).error
-        assert error == Failure("not_found", "GET api.atlascloud.ai: 404 (not found)")
+        assert error == Failure(
+            "not_found",
+            "Atlas Cloud does not know this task id: is it complete, and of the account whose key"
+            " Taskbell has? (GET api.atlascloud.ai: 404 (not found))",
+        )
         assert scene.types(task) == ["queued", "failed"]
 
     async def test_a_task_that_shows_up_after_a_moment_is_followed(self, scene: Scene) -> None:

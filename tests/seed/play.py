@@ -13,6 +13,7 @@ from store.claims import Claim, claim, first_due
 from store.clock import ManualClock
 from store.deliveries import Attempt, Finished, finish
 from store.outlet import Delivery
+from store.provider_states import Note, note_states
 from store.records import Challenge, Report, keep_challenge, record
 from store.store import Store
 from store.writer import Item, Operation
@@ -25,7 +26,7 @@ _LEASE = timedelta(minutes=1)
 
 
 class Play:
-    """Reports (and challenges) by their times, then deliveries until the end. subscribers: by subscription id."""
+    """Reports, challenges and notes by their times, then deliveries until the end. subscribers: by subscription id."""
 
     def __init__(
         self, store: Store, clock: ManualClock, end: datetime, subscribers: Mapping[str, Subscriber]
@@ -34,10 +35,10 @@ class Play:
         self._clock = clock
         self._end = end
         self._subscribers = subscribers
-        self._told: list[tuple[datetime, Report | Challenge]] = []
+        self._told: list[tuple[datetime, Report | Challenge | Note]] = []
         self._random = Random(7)
 
-    def at(self, ago: timedelta, told: Report | Challenge) -> None:
+    def at(self, ago: timedelta, told: Report | Challenge | Note) -> None:
         """ago: before the end."""
         self._told.append((self._end - ago, told))
 
@@ -46,6 +47,8 @@ class Play:
             self._deliver_until(at)
             if isinstance(told, Challenge):
                 self._write(keep_challenge, [told])
+            elif isinstance(told, Note):
+                self._write(note_states, [told])
             else:
                 self._write(record, [told])
             self._deliver()

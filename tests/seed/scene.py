@@ -6,7 +6,7 @@ The tests of the pages play on it, their screenshots show it, and the benchmark 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from random import Random
@@ -19,6 +19,7 @@ from store.clock import ManualClock
 from store.database import open_database
 from store.events import Failure, Output, Status, TaskUpdate
 from store.keys import NewKey, Scope
+from store.provider_states import Note, State
 from store.records import Receipt, Unread, keep_unread
 from store.retention import cancel_leftovers
 from store.schema import migrate
@@ -81,6 +82,8 @@ def _played(store: Store, clock: ManualClock, vault: Vault, end: datetime) -> Sc
     for _, story in stories.values():
         for ago, report in story:
             play.at(ago, report)
+    for ago, note in _states():
+        play.at(ago, note)
     play.run()
     just_in = Job(jobs.HAILUO, 2_000, timedelta(0), {"customer": "42"})
     play.leave_in_flight(just_in.registered())
@@ -99,6 +102,20 @@ def _played(store: Store, clock: ManualClock, vault: Vault, end: datetime) -> Sc
         {called.get(about, about): event for about, event in store.read_now(_newest_events)},
         {(cast[s].name, status): did for s, status, did in store.read_now(_newest_deliveries)},
     )
+
+
+def _states() -> Iterator[tuple[timedelta, Note]]:
+    """All providers are well; one was down for a while."""
+    now = timedelta(0)
+    for name, title in _PROVIDERS.items():
+        yield LENGTH, Note(name, title, State.OK, asked_ago=now, answered_ago=now)
+        yield now, Note(name, title, asked_ago=now, answered_ago=now)
+    why = Failure("unavailable", "Atlas Cloud cannot answer now (GET api.atlascloud.ai: 503)")
+    yield timedelta(minutes=200), Note("atlascloud", "Atlas Cloud", State.DOWN, reason=why)
+    yield timedelta(minutes=188), Note("atlascloud", "Atlas Cloud", State.OK)
+
+
+_PROVIDERS = {"minimax": "MiniMax", "atlascloud": "Atlas Cloud", "opencomputing": "元境"}
 
 
 def _ids(connection: Connection) -> dict[str, str]:

@@ -240,7 +240,7 @@ def test_the_public_picture_holds_no_inner_workings() -> None:
         *("id", "provider", "provider_task_id", "family", "kind", "model", "status"),
         *("provider_status", "progress", "outputs", "error", "usage", "metadata", "version"),
         *("created_at", "updated_at", "finished_at", "deadline_at", "source", "confirmed"),
-        "rescued_by_poll",
+        *("rescued_by_poll", "trouble"),
     }
 
 
@@ -253,6 +253,37 @@ def test_the_public_picture_holds_no_inner_workings() -> None:
         pytest.param(Interest(types=("task.failed",)), "task.queued", "x", {}, False, id="other"),
         pytest.param(Interest(types=()), "task.queued", "x", {}, False, id="no type at all"),
         pytest.param(Interest(types=("task.*",)), "delivery.dead", None, {}, False, id="not ours"),
+        pytest.param(Interest(), "provider.down", "minimax", {}, False, id="it must be named"),
+        pytest.param(
+            Interest(types=("provider.*",)), "provider.recovered", "minimax", {}, True, id="family"
+        ),
+        pytest.param(
+            Interest(types=("provider.down",)), "provider.recovered", "x", {}, False, id="the other"
+        ),
+        pytest.param(
+            Interest(types=("provider.*",), providers=("minimax",), metadata={"a": 1}),
+            "provider.down",
+            "minimax",
+            {},
+            True,
+            id="metadata is of tasks",
+        ),
+        pytest.param(
+            Interest(types=("provider.*",), providers=("minimax",)),
+            "provider.down",
+            "atlascloud",
+            {},
+            False,
+            id="another provider",
+        ),
+        pytest.param(
+            Interest(types=("delivery.*",), providers=("minimax",)),
+            "delivery.dead",
+            None,
+            {},
+            True,
+            id="of no provider",
+        ),
         pytest.param(
             Interest(types=("delivery.dead",), providers=("minimax",), metadata={"a": 1}),
             *("delivery.dead", None, {}, True),
@@ -283,6 +314,7 @@ def test_the_types_are_those_of_the_contract() -> None:
     assert set(EVENT_TYPES) == {
         *("task.queued", "task.processing", "task.succeeded", "task.failed", "task.canceled"),
         *("task.timed_out", "subscription.disabled", "delivery.dead"),
+        *("provider.down", "provider.recovered"),
     }
 
 

@@ -88,5 +88,5 @@ def test_trouble_with_questions_is_told_until_it_is_over(store: Store, clock: Ma
 
     after = timeline_of(store, task)
 
-    assert (before.task.polls, before.trouble) == (1, "answered 500")
-    assert (after.task.polls, after.trouble) == (2, None)
+    assert (before.task.polls, before.task.trouble) == (1, Failure("unavailable", "answered 500"))
+    assert (after.task.polls, after.task.trouble) == (2, None)
