@@ -497,3 +497,27 @@ def test_what_else_a_provider_may_say_is_told(answer: Any, level: Level, said: s
 
     assert found.level is level
     assert said in found.text
+
+
+@pytest.mark.parametrize("name", sorted(providers()))
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (404, b"<h1>404 Not Found</h1>"),
+        (403, b'{"message": "Forbidden"}'),
+        (400, b""),
+        (410, b'{"detail": "gone"}'),
+        (200, b"<form>"),
+        (200, b'{"status": "success"}'),
+    ],
+)
+def test_what_something_else_answers_in_a_providers_place_accepts_no_key(
+    name: str, status: int, body: bytes
+) -> None:
+    with serving(lambda _path, _body: (status, {}, body)) as url:
+        settings = ProviderSettings(url, 1, 1, api_key=KEY)
+        [found] = keys.key(providers()[name], settings, system_clock)
+
+    assert found.level is Level.FAIL
+    assert "own answer" in found.text
+    assert f"is TASKBELL_{name.upper()}_BASE_URL right?" in found.todo
