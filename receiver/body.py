@@ -14,6 +14,7 @@ from starlette.requests import Request
 MAX_DEPTH = 64
 MAX_VALUES = 12_000
 MAX_DIGITS = 100
+_BEGINNING_SECONDS = 1.0
 
 
 _CHARSET = re.compile(r"charset\s*=\s*[\"']?([A-Za-z0-9._-]+)", re.IGNORECASE)
@@ -36,7 +37,11 @@ class TooManyValues(BadBody):
 
 
 class BodyTooLarge(Exception):
-    """More bytes than the limit."""
+    """More bytes than the limit. beginning: as much as was read."""
+
+    def __init__(self, message: str, beginning: bytes = b"") -> None:
+        super().__init__(message)
+        self.beginning = beginning
 
 
 class BodyTooSlow(Exception):
@@ -104,23 +109,34 @@ def dump_json(value: Any) -> bytes:
     return json.dumps(value, separators=(",", ":"), allow_nan=False).encode("ascii")
 
 
-async def read_body(request: Request, limit: int, deadline_seconds: float) -> bytes:
+async def read_body(
+    request: Request, limit: int, deadline_seconds: float, *, beginning: int = 0
+) -> bytes:
     """Read a request's body whole.
 
     Raises BodyTooLarge as soon as more than limit bytes are announced or came, BodyTooSlow when
-    the whole took longer than the deadline, and starlette's ClientDisconnect.
+    the whole took longer than the deadline, and starlette's ClientDisconnect. beginning: how much
+    of a body that is announced as too large is read all the same, if it comes within a second.
     """
-    if _announced(request.headers.get("content-length")) > limit:
-        raise BodyTooLarge(f"the body is over {limit} bytes")
+    too_large = f"the body is over {limit} bytes"
     body = bytearray()
+    announced = _announced(request.headers.get("content-length")) > limit
+    enough = beginning if announced else limit
+    if announced and not beginning:
+        raise BodyTooLarge(too_large)
+    seconds = min(deadline_seconds, _BEGINNING_SECONDS) if announced else deadline_seconds
     try:
-        async with asyncio.timeout(deadline_seconds), aclosing(request.stream()) as chunks:
+        async with asyncio.timeout(seconds), aclosing(request.stream()) as chunks:
             async for chunk in chunks:
                 body += chunk
-                if len(body) > limit:
-                    raise BodyTooLarge(f"the body is over {limit} bytes")
+                if len(body) > enough:
+                    raise BodyTooLarge(too_large, bytes(body[:beginning]))
     except TimeoutError:
+        if announced:
+            raise BodyTooLarge(too_large, bytes(body)) from None
         raise BodyTooSlow(f"the body took longer than {deadline_seconds:g} s") from None
+    if announced:  # it was not as large as it said
+        raise BodyTooLarge(too_large, bytes(body))
     return bytes(body)
 
 

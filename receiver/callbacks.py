@@ -28,6 +28,7 @@ from receiver.provider import (
     UnreadableBody,
 )
 from receiver.revoked import RevokedTokens
+from receiver.sieve import completed
 from receiver.tokens import CallbackToken, CallbackTokens
 from receiver.uses import LastUses
 from receiver.watch import Watch
@@ -42,8 +43,10 @@ from store.records import (
     Recorded,
     Registration,
     Report,
+    TooLarge,
     Unread,
     keep_challenge,
+    keep_too_large,
     keep_unread,
     record,
 )
@@ -53,6 +56,9 @@ logger = logging.getLogger("taskbell.callbacks")
 
 BODY_LIMIT = 1024 * 1024
 BODY_SECONDS = 5.0
+BEGINNING_BYTES = 64 * 1024
+"""Kept and read of a push that is too large: enough to see which task it is about."""
+
 CHALLENGE_LIMIT = 4 * 1024
 _TAKEN = b'{"status":"success"}'
 
@@ -121,7 +127,12 @@ class CallbackDoor:
     async def answer(self, request: Request) -> Response:
         began = monotonic()
         entrance, token = self._enter(request)
-        raw = await _read(request)
+        try:
+            raw = await _read(request)
+        except BodyTooLarge as error:
+            with self._place(request):
+                await self._keep_beginning(entrance, token, error.beginning)
+            raise Problem(413, str(error)) from None
         if entrance.provider.signed:
             with self._place(request):
                 await self._verify(entrance, request, raw)
@@ -180,6 +191,33 @@ class CallbackDoor:
         except StoreUnavailableError:
             self.unread.give_back(token.token_id, len(raw))
             raise store_away() from None
+
+    async def _keep_beginning(
+        self, entrance: Entrance, token: CallbackToken, beginning: bytes
+    ) -> None:
+        """Keep a receipt of a push that is too large, and have the provider asked about its task."""
+        now, size = self.clock(), len(beginning)
+        if not self.unread.spend(token.token_id, size, now):
+            return
+        task_id = _named(entrance.provider, beginning)
+        register = task_id is not None and self.unknown.spend(token.token_id, size, now)
+        registration = Registration(timeout=self.timeout(None), expect_push=True)
+        item = TooLarge(
+            entrance.provider.name,
+            Receipt(token.token_id, beginning, token.metadata, token.single_task),
+            task_id,
+            registration if register else None,
+        )
+        created = False
+        try:
+            await self._refuse_revoked(token)
+            created = await self.store.write(keep_too_large, item)
+        except StoreUnavailableError:
+            self.unread.give_back(token.token_id, size)
+            raise store_away() from None
+        finally:
+            if register and not created:
+                self.unknown.give_back(token.token_id, size)
 
     async def _keep_challenge(self, request: Request, token: CallbackToken) -> None:
         """Behind the answer: for the timeline of its task. It is no loss when that cannot be."""
@@ -292,14 +330,21 @@ def _log(report: Report, recorded: Recorded) -> None:
     )
 
 
+def _named(provider: Provider, beginning: bytes) -> str | None:
+    """The task that a push names, of which only the beginning is known."""
+    try:
+        return provider.named(parse_json(completed(beginning)))
+    except BadBody:
+        return None
+
+
 async def _read(request: Request) -> bytes:
+    """The body. Raises BodyTooLarge with its beginning, and Problem."""
     encodings = request.headers.getlist("content-encoding")
     if any(encoding.lower() != "identity" for encoding in encodings):
         raise Problem(415, "send the body without a content encoding")
     try:
-        return await read_body(request, BODY_LIMIT, BODY_SECONDS)
-    except BodyTooLarge:
-        raise Problem(413, f"the body is over {BODY_LIMIT} bytes") from None
+        return await read_body(request, BODY_LIMIT, BODY_SECONDS, beginning=BEGINNING_BYTES)
     except BodyTooSlow:
         raise Problem(408, f"the body took longer than {BODY_SECONDS:g} s") from None
     except ClientDisconnect:

@@ -153,6 +153,9 @@ class Provider(Protocol):
     def parse(self, body: Any) -> TaskUpdate:
         """Read a push. Raises UnreadableBody."""
 
+    def named(self, body: Any) -> str | None:
+        """The id of the task that a push names, whatever else it says; None when it names none."""
+
     async def query(self, ask: Asker, task: Task, now: datetime) -> TaskUpdate:
         """Ask how a task stands. Raises ProviderError."""
 

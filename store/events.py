@@ -74,6 +74,7 @@ class Verdict(StrEnum):
     HELD = "held"  # an unsigned ending that waits for the provider's word
     REFUTED = "refuted"  # the provider does not know this task
     UNREADABLE = "unreadable"
+    TOO_LARGE = "too_large"  # refused, and only its beginning kept
     CHALLENGE = "challenge"  # no update: the address was tried out, and answered
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import ColumnElement, bindparam, select
 
 from store.among import among
 from store.bulk import Bulk
@@ -585,17 +585,88 @@ def _keep_unread(tx: Tx, items: Sequence[Unread]) -> list[None]:
     """Keep them, and ask the provider at once about the open tasks their tokens pushed before."""
     rows = [receipt_row(item.provider, item.receipt, Verdict.UNREADABLE, tx.now) for item in items]
     tx.write(_INSERT_RECEIPTS, rows)
-    token_ids = {item.receipt.token_id for item in items}
-    tx.connection.execute(
-        tasks.update()
-        .where(tasks.c.token_id.in_(token_ids), tasks.c.next_poll_at > tx.now)
-        .values(next_poll_at=tx.now)
-    )
-    tx.wake(POLLS)
+    _ask_about(tx, tasks.c.token_id.in_({item.receipt.token_id for item in items}))
     return [None] * len(items)
 
 
+def _ask_about(tx: Tx, which: ColumnElement[bool]) -> None:
+    due = tasks.update().where(which, tasks.c.next_poll_at > tx.now).values(next_poll_at=tx.now)
+    tx.connection.execute(due)
+    tx.wake(POLLS)
+
+
 keep_unread: Operation[Unread, None] = Operation("keep_unread", _keep_unread)
+
+
+@dataclass(frozen=True, slots=True)
+class TooLarge:
+    """A push that came with a good token and is too large. receipt: with its beginning.
+
+    provider_task_id: the task it names, as far as that can be read. registration: None means an
+    unknown task is not created.
+    """
+
+    provider: str
+    receipt: Receipt
+    provider_task_id: str | None
+    registration: Registration | None
+
+
+def _keep_too_large(tx: Tx, items: Sequence[TooLarge]) -> list[bool]:
+    """Keep their beginnings, and ask the provider at once; True for each that made a task known."""
+    return [_keep_one_too_large(tx, item) for item in items]
+
+
+def _keep_one_too_large(tx: Tx, item: TooLarge) -> bool:
+    task_id = item.provider_task_id
+    known = _known(tx, item.provider, task_id)
+    if task_id is not None and known is None and item.registration is not None:
+        [made] = record.run(tx, [_unread_report(item, task_id)])
+        if isinstance(made, Recorded) and made.task is not None:
+            mine = receipts.c.task_id == made.task.id
+            tx.connection.execute(receipts.update().where(mine).values(verdict=Verdict.TOO_LARGE))
+            return made.created
+        return False  # the token is for another task, which its receipt says
+    row = receipt_row(
+        item.provider,
+        item.receipt,
+        Verdict.TOO_LARGE,
+        tx.now,
+        provider_task_id=task_id,
+        task_id=known,
+    )
+    tx.write(_INSERT_RECEIPTS, [row])
+    about_it = tasks.c.token_id == item.receipt.token_id
+    _ask_about(tx, about_it if known is None else about_it | (tasks.c.id == known))
+    return False
+
+
+def _known(tx: Tx, provider: str, provider_task_id: str | None) -> str | None:
+    """The id of a task by its provider's id."""
+    if provider_task_id is None:
+        return None
+    found = select(tasks.c.id).where(
+        tasks.c.provider == provider, tasks.c.provider_task_id == provider_task_id
+    )
+    known: str | None = tx.connection.execute(found).scalar()
+    return known
+
+
+def _unread_report(item: TooLarge, provider_task_id: str) -> Report:
+    """What makes a task known of which nothing was read but its id: the provider is to be asked."""
+    return Report(
+        provider=item.provider,
+        provider_task_id=provider_task_id,
+        update=TaskUpdate(Status.PROCESSING, ""),
+        source=Source.PUSH,
+        trusted=False,
+        hold=True,
+        registration=item.registration,
+        receipt=item.receipt,
+    )
+
+
+keep_too_large: Operation[TooLarge, bool] = Operation("keep_too_large", _keep_too_large)
 
 
 @dataclass(frozen=True, slots=True)

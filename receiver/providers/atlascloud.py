@@ -152,6 +152,9 @@ class AtlasCloud:
         kind = EVENT_KINDS.get(read_text(push.get("event_type")) or "")
         return _update(payload, task_id, status_of(word, PUSH_WORDS), word, kind, failure)
 
+    def named(self, body: Any) -> str | None:
+        return read_id(read_object(body).get("session_id"))
+
     async def query(self, ask: Asker, task: Task, now: datetime) -> TaskUpdate:
         answer = await ask.get(PREDICTION_PATH + segment(task.provider_task_id))
         body = read_object(answer.body)

@@ -183,6 +183,12 @@ class MiniMax:
             raise UnreadableBody("MiniMax: a push that names no task")
         return update
 
+    def named(self, body: Any) -> str | None:
+        push = read_object(body)
+        inner = read_id(read_object(push.get("task")).get("id"))
+        outer = read_id(push.get("task_id"))
+        return None if inner and outer and inner != outer else inner or outer
+
     async def query(self, ask: Asker, task: Task, now: datetime) -> TaskUpdate:
         refusals = []
         for family in _families_of(task):

@@ -95,6 +95,9 @@ class OpenComputing:
     def parse(self, body: Any) -> TaskUpdate:
         raise UnreadableBody("元境 does not push")
 
+    def named(self, body: Any) -> str | None:
+        return None
+
     async def query(self, ask: Asker, task: Task, now: datetime) -> TaskUpdate:
         params = {"taskid": task.provider_task_id}
         answer = await ask.get(TASKS_PATH, params, raw_statuses=(429,))

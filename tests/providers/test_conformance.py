@@ -73,6 +73,9 @@ class Toy:
     def parse(self, body):
         raise UnreadableBody("a toy does not push")
 
+    def named(self, body):
+        return None
+
     async def query(self, ask, task, now):
         answer = await ask.get("/jobs/" + segment(task.provider_task_id))
         word = read_word(read_object(answer.body).get("state"))

@@ -694,18 +694,25 @@ async def endless(chunk: bytes) -> AsyncIterator[bytes]:
 
 
 async def test_a_body_over_a_mebibyte_is_413_announced_or_not(taskbell: Taskbell) -> None:
-    async def unread() -> AsyncIterator[bytes]:
-        pytest.fail("the body was read although its length was announced")
-        yield b""
+    read = 0
+
+    async def mostly_unread() -> AsyncIterator[bytes]:
+        nonlocal read
+        while True:
+            read += 1
+            yield b"A" * 60_000
 
     fits = b'{"x":"' + b"A" * (BODY_LIMIT - 8) + b'"}'
     announced = {"content-length": str(BODY_LIMIT + 1)}
 
     problem(await taskbell.push(fits), 400)
     problem(await taskbell.push(fits + b" "), 413)
-    problem(await taskbell.door.post(taskbell.path(), content=unread(), headers=announced), 413)
+    problem(
+        await taskbell.door.post(taskbell.path(), content=mostly_unread(), headers=announced), 413
+    )
     problem(await taskbell.door.post(taskbell.path(), content=endless(b"A" * 60_000)), 413)
-    assert await verdicts(taskbell) == ["unreadable"]
+    assert read == 2  # its beginning
+    assert await verdicts(taskbell) == ["unreadable", *["too_large"] * 3]
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "br", "identity, gzip", "x"])
@@ -974,3 +981,103 @@ async def test_the_log_names_the_task_and_never_the_token(
     assert len(warnings) == 2
     assert "failed: kept as a receipt" in warnings[0]
     assert "unknown status word 'odd\\nword'" in warnings[1]
+
+
+# Pushes that are too large
+
+
+def large(**said: Any) -> bytes:
+    """A push of 1.1 MB; what it says stands at its beginning."""
+    whole = json.dumps({**said, "inline": "A" * 1_100_000})
+    return whole.encode()
+
+
+async def due_tasks(taskbell: Taskbell) -> list[str]:
+    now = taskbell.service.clock()
+    found = await stored_tasks(taskbell)
+    return [
+        task.provider_task_id for task in found if task.next_poll_at and task.next_poll_at <= now
+    ]
+
+
+@pytest.mark.parametrize(
+    ("provider", "said"),
+    [
+        ("minimax", {"task_id": "1", "status": "Success"}),
+        ("minimax", {"task": {"id": "1", "status": "succeeded"}}),
+        ("minimax", {"challenge": None, "task_id": 1}),
+        ("atlascloud", {"session_id": "1", "payload": {"status": "completed"}}),
+    ],
+)
+async def test_a_push_that_is_too_large_leaves_a_receipt_and_makes_its_task_due(
+    small: Taskbell, provider: str, said: dict[str, Any]
+) -> None:
+    task = await small.track("1", provider=provider, expect_push=True)
+    assert await due_tasks(small) == []
+
+    refused = await small.push(large(**said), small.path(provider))
+
+    problem(refused, 413)
+    [receipt] = await small.receipts()
+    assert (receipt.verdict, receipt.token_id, receipt.task_id) == ("too_large", "tok1", task["id"])
+    assert large(**said).startswith(receipt.raw)
+    assert 0 < len(receipt.raw) <= 64 * 1024
+    assert await due_tasks(small) == ["1"]
+    assert await small.event_types() == ["task.queued"]
+
+
+async def test_a_push_that_is_too_large_and_names_no_task_makes_its_tokens_tasks_due(
+    small: Taskbell,
+) -> None:
+    await small.push(minimax(status="Processing"))
+
+    problem(await small.push(b'{"a": "' + b"A" * 1_100_000), 413)
+
+    assert (await verdicts(small))[-1] == "too_large"
+    assert await due_tasks(small) == ["1"]
+
+
+async def test_a_push_that_is_too_large_makes_an_unknown_task_known_once_it_is_asked_about(
+    database_url: str, clock: ManualClock
+) -> None:
+    async with running(database_url, clock, {"MINIMAX_API_KEY": "mm-key-0123456789"}) as taskbell:
+        problem(await taskbell.push(large(task_id="new", status="Success")), 413)
+
+        assert await taskbell.events() == []
+        task = await the_task(taskbell)
+        assert (task.provider_task_id, task.version, task.next_poll_at) == ("new", 0, clock())
+        [receipt] = await taskbell.receipts()
+        assert (receipt.verdict, receipt.task_id) == ("too_large", task.id)
+
+
+async def test_pushes_that_are_too_large_leave_nothing_without_a_good_token(
+    small: Taskbell,
+) -> None:
+    problem(await small.push(large(task_id="1"), "/callbacks/minimax/nonsense"), 404)
+
+    assert await small.receipts() == []
+
+
+async def test_how_many_beginnings_of_one_address_are_kept_is_bounded(small: Taskbell) -> None:
+    body = large(task_id="1")
+
+    for _ in range(25):
+        problem(await small.push(body), 413)
+
+    assert await verdicts(small) == ["too_large"] * 20
+
+
+async def test_a_large_push_that_drips_is_refused_in_time(
+    small: Taskbell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("receiver.body._BEGINNING_SECONDS", 0.02)
+
+    async def drip() -> AsyncIterator[bytes]:
+        yield b'{"task_id": "1", "status": "Success", "a": "'
+        await asyncio.Event().wait()
+
+    headers = {"content-length": "1100000"}
+    problem(await small.door.post(small.path(), content=drip(), headers=headers), 413)
+
+    [receipt] = await small.receipts()
+    assert (receipt.verdict, receipt.provider_task_id) == ("too_large", "1")
