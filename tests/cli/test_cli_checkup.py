@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,9 +16,11 @@ from typing import Any
 import anyio
 import httpx
 import pytest
+from starlette.applications import Starlette
+from starlette.routing import Mount
 
 from deploy import __version__
-from deploy.cli.checkup import finding, keys, local, public, server
+from deploy.cli.checkup import finding, keys, local, paths, public, server
 from deploy.cli.checkup.finding import Check, Finding, Level, fail, ok
 from deploy.cli.client import Client
 from deploy.demo.server import LocalServer
@@ -26,6 +29,8 @@ from deploy.settings import ProviderSettings, load
 from receiver.provider import providers
 from store import schema
 from store.clock import ManualClock, system_clock
+from store.tables import receipts
+from tests.app import Taskbell, good, running
 from tests.databases import PostgreSQL
 from tests.dispatch.certificates import Authority
 from tests.ports import free_port
@@ -358,8 +363,19 @@ def test_tasks_that_nobody_ends_are_told(minutes: int, level: Level) -> None:
 # The public URL
 
 
-def echo(_path: str, body: bytes) -> Answer:
-    return 200, {"content-type": "application/json"}, body
+def echo(path: str, body: bytes) -> Answer:
+    if path == CALLBACK:
+        return 200, {"content-type": "application/json"}, body
+    return 404, {"content-type": "application/problem+json"}, b"{}"
+
+
+def refusing(pattern: str, **headers: str) -> Callable[[str, bytes], Answer]:
+    """Something before Taskbell that refuses certain paths."""
+
+    def answer(path: str, body: bytes) -> Answer:
+        return (403, headers, b"no") if re.search(pattern, path) else echo(path, body)
+
+    return answer
 
 
 @pytest.mark.parametrize(
@@ -426,11 +442,75 @@ def test_a_port_where_nobody_listens_is_told() -> None:
 
 def test_an_address_of_this_machine_is_told_with_the_ways_around_it() -> None:
     with serving(echo) as url, api_of({"POST /v1/callback-urls": {"url": url + CALLBACK}}) as api:
-        place, challenge = public.public_url(api, stopwatch(0.1))
+        place, challenge, others = public.public_url(api, stopwatch(0.1))
 
-    assert (place.level, challenge.level) == (Level.WARN, Level.OK)
+    assert levels([place, challenge, others]) == ["warn", "ok", "ok"]
+    assert others.text == "7 kinds of addresses reach this server"
     assert "providers cannot reach" in place.text
     assert "taskbell listen" in place.todo
+
+
+@pytest.mark.parametrize(
+    ("rule", "level", "refused"),
+    [
+        (r"/\.", "warn", ["an older callback URL, with a dot in front"]),
+        (
+            r"/[^/]*\.[^/]*$",  # what looks like a file's name
+            "warn",
+            [f"an older callback URL, with a dot {where}" for where in ("in front", "within")],
+        ),
+        (r"--", "warn", [f"an older callback URL, with a dot {w}" for w in ("in front", "within")]),
+        (r".{1000}", "warn", ["a callback URL with much metadata"]),
+        (r"/atlascloud/", "FAIL", ["a callback URL of Atlas Cloud"]),
+        (r"/login", "skip", ["a link to sign in"]),
+        (r"/v1/", "skip", ["the API"]),
+    ],
+)
+def test_a_rule_about_paths_is_told_with_what_it_refuses_and_who_has_it(
+    rule: str, level: str, refused: list[str]
+) -> None:
+    with serving(refusing(rule, server="cloud-wall/2.1 <b>")) as url:
+        fine, *found = paths.check(url + CALLBACK, providers())
+
+    assert fine.level is Level.OK
+    assert levels(found) == [level] * len(refused)
+    for each, what in zip(found, refused, strict=True):
+        assert each.text.startswith(what)
+        assert "HTTP 403 by cloud-wall/2.1 b, and not by Taskbell" in each.text
+        assert each.todo or level == "skip"
+    assert not re.search(r"cbt_\w|eJ\w", repr(found))
+
+
+@pytest.mark.parametrize("path", ["", "/tools/taskbell"])
+def test_a_redirect_of_callback_paths_is_told_below_a_path_too(path: str) -> None:
+    def answer(asked: str, _body: bytes) -> Answer:
+        return 308, {"location": asked.lower() + "/"}, b""
+
+    with serving(answer) as url:
+        found = paths.check(url + path + CALLBACK, providers())
+
+    assert levels(found)[:2] == ["FAIL", "FAIL"]
+    assert f"(POST {path}/callbacks/atlascloud/…)" in found[0].text
+    assert "a redirect that providers do not follow" in found[0].text
+    assert "something that does not name itself" in found[0].text
+
+
+async def test_taskbell_itself_answers_every_kind_and_keeps_nothing(
+    sqlite_url: str, clock: ManualClock
+) -> None:
+    async with running(sqlite_url, clock) as taskbell, LocalServer(mounted(taskbell)) as server:
+        made = good(await taskbell.api.post("/v1/callback-urls", json={"provider": "minimax"}), 201)
+        url = server.url + httpx.URL(made["url"]).path
+        found = await anyio.to_thread.run_sync(paths.check, url, providers())
+        left = await taskbell.rows(receipts)
+
+    assert [each.text for each in found] == ["7 kinds of addresses reach this server"]
+    assert left == []
+
+
+def mounted(taskbell: Taskbell) -> Starlette:
+    """Its lifespan runs already, and uvicorn wants one to run."""
+    return Starlette(routes=[Mount("/", taskbell.app)])
 
 
 def test_without_a_callback_url_the_public_url_is_left_out() -> None:

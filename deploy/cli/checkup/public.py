@@ -12,9 +12,11 @@ from urllib.parse import urlsplit
 import httpx
 
 from deploy.cli.certificates import trusted
-from deploy.cli.checkup.finding import Finding, fail, ok, skip, warn
+from deploy.cli.checkup import paths
+from deploy.cli.checkup.finding import Finding, Level, fail, ok, skip, warn
 from deploy.cli.client import Client
 from deploy.cli.errors import CommandError
+from receiver.provider import providers
 
 PATIENCE_SECONDS = 3.0
 """What MiniMax waits for the challenge (video generation, callback_url, read 2026-11-20)."""
@@ -29,13 +31,15 @@ _TUNNEL = (
 
 
 def public_url(api: Client, monotonic: Callable[[], float]) -> Sequence[Finding]:
-    """Make a callback URL, look where it leads, and send a challenge to it."""
+    """Make a callback URL, look where it leads, send a challenge to it, then others like it."""
     try:
         made = api.post("/v1/callback-urls", {"provider": "minimax", "expires_in": _EXPIRES_IN})
     except CommandError as error:
         return [skip("public URL", f"no callback URL could be made: {error}")]
     url = str(made.body.get("url"))
-    return [*_place(url), challenge(url, monotonic)]
+    echoed = challenge(url, monotonic)
+    more = paths.check(url, providers()) if echoed.level is Level.OK else []
+    return [*_place(url), echoed, *more]
 
 
 def _place(url: str) -> list[Finding]:
@@ -79,7 +83,7 @@ def challenge(url: str, monotonic: Callable[[], float]) -> Finding:
     if answer.is_redirect:
         return _redirect(url, answer)
     if answer.status_code != 200:
-        text = f"{origin(url)} answers a challenge with HTTP {answer.status_code}"
+        text = f"{origin(url)} answers a challenge with {paths.who(answer)}"
         return fail(
             "challenge", text, "is it this server's address? A proxy must hand on /callbacks"
         )
