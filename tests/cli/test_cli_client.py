@@ -187,3 +187,22 @@ def test_a_cursor_that_does_not_move_ends_a_list() -> None:
 def test_a_list_of_another_shape_is_refused(page: dict[str, object]) -> None:
     with pytest.raises(CommandError, match="did not answer as Taskbell's API"):
         client_of(lambda _request: httpx.Response(200, json=page)).listing("/v1", {}, limit=5)
+
+
+def test_every_kind_of_call_stays_below_the_path_of_the_server() -> None:
+    seen: list[str] = []
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        seen.append(request.url.path)
+        return httpx.Response(200, json={"data": [], "next_cursor": None})
+
+    client = client_of(handle, url=URL + "/tools/taskbell")
+    client.post("/v1/tasks", {})
+    client.patch("/v1/subscriptions/sub_1", {})
+    client.delete("/v1/subscriptions/sub_1")
+    client.listing("/v1/events", {}, limit=5)
+    with client.stream("/v1/events/stream", {}, {}, silence=1):
+        pass
+
+    assert len(seen) == 5
+    assert all(path.startswith("/tools/taskbell/v1/") for path in seen)
