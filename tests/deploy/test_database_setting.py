@@ -10,6 +10,7 @@ from urllib.parse import unquote
 import pytest
 from typer.testing import CliRunner, Result
 
+from deploy import serving
 from deploy.cli import build_app
 from deploy.cli.checkup import local
 from deploy.secrets import with_secret_keys
@@ -153,3 +154,17 @@ def test_keys_beside_a_link_as_they_were_kept_before_are_found(here: Path) -> No
     settings = load({"TASKBELL_DATABASE_URL": f"sqlite:///{here}/link.db"})
 
     assert with_secret_keys(settings).secret_keys == ("k" * 40,)
+
+
+def test_a_file_that_others_can_read_is_warned_of_at_the_start(
+    here: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    invoke("migrate")
+    (here / "taskbell.db").chmod(0o644)
+
+    serving._warn(load({}))
+
+    [told] = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert str(here / "taskbell.db") in told
+    assert "0644" in told
+    assert "chmod 600" in told
