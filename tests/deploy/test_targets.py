@@ -40,7 +40,10 @@ async def door(
         (f"GET http://{OWN}/openapi.json", STRANGER, 421),
         (f"GET http://{STRANGER}:80", OWN, 421),
         (f"GET http://{STRANGER}?x=1", OWN, 421),
-        (f"GET https://{STRANGER}/healthz", OWN, 200),  # under any name
+        ("GET /healthz", STRANGER, 200),  # under any name
+        (f"GET http://{OWN}/healthz", OWN, 200),
+        (f"GET https://{STRANGER}/healthz", OWN, 421),  # which is for the Host header alone
+        (f"POST http://{STRANGER}/callbacks/minimax/token", OWN, 421),
         (f"GET http://{OWN}@{STRANGER}/openapi.json", OWN, 400),
         (f"GET http://{STRANGER}@{OWN}/openapi.json", OWN, 400),
         (f"GET ftp://{OWN}/openapi.json", OWN, 400),

@@ -217,6 +217,12 @@ class Terminal:
         _, output = await self.type("env -0")
         return dict(each.split("=", 1) for each in output.split("\0") if each)
 
+    async def adopt(self, environ: Mapping[str, str]) -> None:
+        """Export what another terminal has exported and this one has not."""
+        known = await self.environ()
+        new = {name: value for name, value in environ.items() if name not in known}
+        await self.type("".join(f"export {n}={shlex.quote(v)}\n" for n, v in new.items()))
+
     async def _opened(self) -> asyncio.subprocess.Process:
         if self._shell is None:
             self._shell = await asyncio.create_subprocess_exec(
@@ -240,7 +246,8 @@ class Terminal:
 class Lasting:
     """A command that stays until Ctrl-C, in a terminal of its own."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, environ: Mapping[str, str]) -> None:
+        self.environ = environ
         self._process = process
         self._output = bytearray()
         self._reading: asyncio.Task[None] | None = None
@@ -258,7 +265,7 @@ class Lasting:
             stderr=asyncio.subprocess.STDOUT,
             start_new_session=True,
         )
-        made = cls(process)
+        made = cls(process, environ)
         ready = asyncio.Event()
         made._reading = asyncio.create_task(made._read(words.encode(), ready))
         try:
@@ -326,7 +333,11 @@ class Reader:
     async def _type(self, page: Page, block: Block, terminal: Terminal) -> str:
         text = self._world.filled_in(block.text)
         if block.after_ctrl_c:
-            await self._staying.pop().end()
+            ended = self._staying.pop()
+            await ended.end()
+            await terminal.adopt(
+                ended.environ
+            )  # its terminal is free again: this one stands for both
         if block.waits_for is not None:
             await self.start(text, block.waits_for, await terminal.environ())
             return ""
