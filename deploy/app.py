@@ -35,6 +35,7 @@ from receiver.api.keys import KeyApi
 from receiver.api.metrics import MetricsApi
 from receiver.api.providers import ProviderApi
 from receiver.api.replays import ReplayApi
+from receiver.api.sessions import SessionApi
 from receiver.api.stream import StreamApi
 from receiver.api.subscriptions import SubscriptionApi, Trial
 from receiver.api.tasks import TaskApi
@@ -44,6 +45,7 @@ from receiver.auth import Authority
 from receiver.callbacks import CallbackDoor, Entrance
 from receiver.endpoint import Endpoint, serve
 from receiver.keyring import JwksKeyRing
+from receiver.logins import Logins
 from receiver.manual import manual_of
 from receiver.manual_page import manual_page
 from receiver.openapi import openapi
@@ -61,7 +63,7 @@ _ANSWER_SHOWN = 2_048
 
 def make_app(service: Service) -> Starlette:
     """The ASGI app. Its lifespan runs the service's loops, and closes the service at its end."""
-    authority = Authority(service.store, service.settings.api_key)
+    authority = Authority(service.store, service.settings.api_key, service.access)
     revoked, uses = RevokedTokens(service.store), LastUses(service.store)
     endpoints = all_endpoints(service, revoked)
     routes = []
@@ -74,13 +76,15 @@ def make_app(service: Service) -> Starlette:
     routes += [serve(endpoint, authority, service.store) for endpoint in endpoints]
     frame = None
     if "receive" in service.settings.roles:
-        frame = make_frame(service, authority, endpoints)
+        logins = Logins(service.store, authority, service.access, service.clock)
+        frame = make_frame(service, authority, logins, endpoints)
         routes += page_routes(service, frame)
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         if "receive" in service.settings.roles:
             revoked.watch()
+        service.access.watch()
         async with service.running():
             yield
             await uses.close()
@@ -147,7 +151,8 @@ def all_endpoints(service: Service, revoked: RevokedTokens | None = None) -> lis
         *subscriptions.endpoints(),
         *ReplayApi(store).endpoints(),
         *DeliveryApi(store).endpoints(),
-        *KeyApi(store).endpoints(),
+        *KeyApi(store, service.access).endpoints(),
+        *SessionApi(store, service.access, service.clock).endpoints(),
         *AuditApi(store).endpoints(),
         *ProviderApi(store, adapters, service.clock).endpoints(),
         *health,

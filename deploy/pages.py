@@ -14,6 +14,7 @@ from dispatch.hooks import format_at
 from dispatch.sink import sinks
 from receiver.auth import Authority
 from receiver.endpoint import Endpoint
+from receiver.logins import Logins
 from receiver.pages.assets import static_route
 from receiver.pages.deliveries import DeliveryPages
 from receiver.pages.events import EventPages
@@ -27,11 +28,14 @@ from receiver.pages.tasks import TaskPages
 from receiver.provider import providers
 
 
-def make_frame(service: Service, authority: Authority, endpoints: Sequence[Endpoint]) -> Frame:
+def make_frame(
+    service: Service, authority: Authority, logins: Logins, endpoints: Sequence[Endpoint]
+) -> Frame:
     settings = service.settings
     return Frame(
         store=service.store,
         authority=authority,
+        logins=logins,
         sessions=Sessions(settings.secret_keys, settings.public_url, service.clock),
         endpoints=endpoints,
         public_url=settings.public_url,

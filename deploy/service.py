@@ -29,6 +29,7 @@ from dispatch.client import Client
 from dispatch.guard import Guard
 from dispatch.sending import Sender
 from dispatch.worker import IN_FLIGHT, Worker
+from receiver.access import Access
 from receiver.asking import HttpAsker
 from receiver.budget import Health, RateLimiter
 from receiver.feed import MOST as MOST_FOLLOWERS
@@ -85,6 +86,7 @@ class Service:
     sender: Sender
     words: UnknownWords
     feed: Feed
+    access: Access
     metrics: Metrics
     lately: Lately
     askers: dict[str, HttpAsker]
@@ -178,6 +180,9 @@ def make_service(
     rooms = make_rooms(descriptors().from_clients)
     most = min(MOST_FOLLOWERS, rooms.followers.most)
     feed = Feed(store, monotonic=monotonic, most=most)
+    access = Access(store, monotonic)
+    access.listen(feed.recheck)  # streams and waits end with their key
+    feed.check = access.look
     metrics = Metrics(store, clock, monotonic, followers=lambda: len(feed))
     store.watch(metrics.committed if traces is None else _both(metrics.committed, traces.committed))
     words = UnknownWords()
@@ -195,6 +200,7 @@ def make_service(
         sender=Sender(client, vault, clock, traced=traces is not None),
         words=words,
         feed=feed,
+        access=access,
         metrics=metrics,
         lately=Lately(heard, providers(), clock),
         askers={

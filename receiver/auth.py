@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 from starlette.requests import Request
 
+from receiver.access import Access, Remembered
 from receiver.guesses import ALLOWED, Guesses, neighbourhood
 from receiver.problems import Problem, store_away
-from store.clock import monotonic
+from store.audit import Actor
 from store.errors import StoreUnavailableError
 from store.keys import ApiKey, Scope, digest, find_key, get_key, known_digests, same
 from store.store import Store
@@ -21,18 +22,26 @@ logger = logging.getLogger("taskbell.api")
 FIRST_KEY = "first"
 """How the audit calls TASKBELL_API_KEY, which has no id."""
 
-_REMEMBERED_SECONDS = 5.0  # a revoked key is refused after that at the latest, in every process
-_REMEMBERED_MOST = 1000
+_DIGESTS_SECONDS = 5.0  # a key made meanwhile waits so long, where somebody guesses beside it
 LONGEST_KEY = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Whose key it is: what a page shows of it, and what it may do."""
+    """Whose key it is: what a page shows of it, and what it may do.
+
+    session_id: of whoever signed in with it; None for a call with the key itself.
+    """
 
     key_id: str
     name: str
     scope: Scope
+    session_id: str | None = None
+
+    @property
+    def actor(self) -> Actor:
+        """As the audit names it."""
+        return Actor(self.key_id, self.session_id or self.key_id, self.name)
 
     def must(self, scope: Scope) -> None:
         """Raise Problem 403 when the key's scope is too weak."""
@@ -55,18 +64,19 @@ class Authority:
     be locked out by whoever guesses beside it.
     """
 
-    def __init__(self, store: Store, first_key: str | None) -> None:
+    def __init__(self, store: Store, first_key: str | None, access: Access | None = None) -> None:
         self._store = store
+        self._access = access or Access(store)
         self._first = digest(first_key) if first_key else None
         self._first_ticket = f"{FIRST_KEY}.{digest(f'ticket {self._first}')[:16]}"
-        self._remembered: dict[str, tuple[float, ApiKey]] = {}  # by digest, or by id
+        self._remembered: Remembered[ApiKey] = Remembered(self._access)  # by digest, or by id
         self._guesses = Guesses()
         self._digests: frozenset[str] = frozenset()
         self._digests_until = 0.0
         self._reading = asyncio.Lock()
 
-    async def require(self, request: Request, scope: Scope) -> str:
-        """The key's id. Raise Problem 401 without a good key, 403 when its scope is too weak."""
+    async def require(self, request: Request, scope: Scope) -> Holder:
+        """Whose key it is. Raise Problem 401 without a good key, 403 when its scope is too weak."""
         text = _bearer(request)
         holder = await self.identify(request, text) if text else None
         if holder is None:
@@ -76,7 +86,7 @@ class Authority:
                 {"WWW-Authenticate": 'Bearer realm="taskbell"'},
             )
         holder.must(scope)
-        return holder.key_id
+        return holder
 
     async def identify(self, request: Request, text: str) -> Holder | None:
         """Whose key this is; None for a wrong one. Raises Problem 429 for one guess too many."""
@@ -85,11 +95,10 @@ class Authority:
         key_digest = digest(text)
         if self._first is not None and same(self._first, key_digest):
             return _FIRST
-        now = monotonic()
-        until, key = self._remembered.get(key_digest, (0.0, None))
-        if key is None or until <= now:
+        key = self._remembered.get(key_digest)
+        if key is None:
             try:
-                key = await self._look_up(request, key_digest, now)
+                key = await self._look_up(request, key_digest, self._access.monotonic())
             except StoreUnavailableError:
                 raise store_away() from None
         return _holder(key) if key else None
@@ -107,30 +116,27 @@ class Authority:
         """Whose ticket that is; None when its key was revoked, or changed. Raises Problem 503."""
         if same(ticket, self._first_ticket) and self._first is not None:
             return _FIRST
-        now = monotonic()
-        until, key = self._remembered.get(ticket, (0.0, None))
-        if key is None or until <= now:
+        key = self._remembered.get(ticket)
+        if key is None:
+            keep = self._remembered.asking()
             try:
                 key = await self._store.read(get_key, ticket)
             except StoreUnavailableError:
                 raise store_away() from None
-            if key is None:
-                self._remembered.pop(ticket, None)
-                return None
-            self._remember(ticket, key, now)
-        return _holder(key)
+            keep(ticket, key)
+        return _holder(key) if key else None
 
     async def _look_up(self, request: Request, key_digest: str, now: float) -> ApiKey | None:
         address = neighbourhood(request.client.host if request.client else "")
         number = self._guesses.count(address, now)
         if number > ALLOWED and not await self._may_be_good(key_digest, now):
             raise _too_many_guesses(self._guesses.seconds_left(address, now))
+        keep = self._remembered.asking()
         found = await self._store.read(find_key, key_digest)
+        keep(key_digest, found)
         if found:
             self._guesses.take_back(address)
-            self._remember(key_digest, found, now)
         else:
-            self._remembered.pop(key_digest, None)
             _tell(address, number)
         return found
 
@@ -139,13 +145,8 @@ class Authority:
         async with self._reading:
             if self._digests_until <= now:
                 self._digests = await self._store.read(known_digests)
-                self._digests_until = now + _REMEMBERED_SECONDS
+                self._digests_until = now + _DIGESTS_SECONDS
         return key_digest in self._digests
-
-    def _remember(self, key_digest: str, key: ApiKey, now: float) -> None:
-        if len(self._remembered) >= _REMEMBERED_MOST:
-            self._remembered.clear()
-        self._remembered[key_digest] = (now + _REMEMBERED_SECONDS, key)
 
 
 def _tell(address: str, number: int) -> None:

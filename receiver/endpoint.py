@@ -21,7 +21,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive
 
-from receiver.auth import Authority
+from receiver.auth import Authority, Holder
 from receiver.body import BadBody, BodyTooLarge, BodyTooSlow, parse_json, read_body
 from receiver.models import PATTERN_RULES, Input
 from receiver.places import Places
@@ -54,7 +54,7 @@ class Reply:
 
 @dataclass(slots=True)
 class Call:
-    """A request that was let in and read. key_id: whose it is; None when no key is needed.
+    """A request that was let in and read. holder: whose it is; None when no key is needed.
 
     receive: tells whether the client is still there. admit: raises Problem when its key is no
     longer good, for an answer that takes long.
@@ -64,11 +64,20 @@ class Call:
     headers: Mapping[str, str]
     receive: Receive
     admit: Callable[[], Awaitable[object]]
-    key_id: str | None
+    holder: Holder | None
     _action: str | None
     _query: BaseModel | None
     _body: BaseModel | None
     _audited: bool = False
+
+    @property
+    def key_id(self) -> str | None:
+        return self.holder.key_id if self.holder else None
+
+    def required(self) -> Holder:
+        """Whose it is, where a key is needed."""
+        assert self.holder is not None  # noqa: S101 - `serve` lets nobody in without one
+        return self.holder
 
     def query(self, model: type[M]) -> M:
         """The query, read with the endpoint's own query model."""
@@ -107,9 +116,8 @@ class Call:
             await store.write(note, self._entry(object_id))
 
     def _entry(self, object_id: str | None) -> Entry:
-        assert self.key_id is not None  # noqa: S101 - `serve` lets nobody change without a key
         assert self._action is not None  # noqa: S101
-        return Entry(self.key_id, self._action, object_id, _detail(self._body))
+        return Entry(self.required().actor, self._action, object_id, _detail(self._body))
 
     def _id_in_path(self, _answer: object) -> str:
         return self.path["id"]
@@ -153,18 +161,18 @@ def serve(endpoint: Endpoint, authority: Authority, store: Store) -> Route:
 
     async def answer(request: Request) -> Response | ASGIApp:
 
-        async def admit() -> str | None:
+        async def admit() -> Holder | None:
             if endpoint.scope is None:
                 return None
             return await authority.require(request, endpoint.scope)
 
-        key_id = await admit()
+        holder = await admit()
         call = Call(
             path=ids_in_path(request),
             headers=request.headers,
             receive=request.receive,
             admit=admit,
-            key_id=key_id,
+            holder=holder,
             _action=action,
             _query=_query(endpoint, request),
             _body=await _body(endpoint, request),
@@ -198,7 +206,7 @@ async def perform(endpoint: Endpoint, call: Call, store: Store) -> Reply | ASGIA
 def call_for(
     endpoint: Endpoint,
     request: Request,
-    key_id: str,
+    holder: Holder,
     ids: Mapping[str, str],
     value: Mapping[str, Any],
 ) -> Call:
@@ -207,15 +215,15 @@ def call_for(
     Raises Problem 422 when that is not what the endpoint takes.
     """
 
-    async def admit() -> str:
-        return key_id  # was let in a moment ago; only streams ask again
+    async def admit() -> Holder:
+        return holder  # was let in a moment ago; only streams ask again
 
     return Call(
         path=ids,
         headers=request.headers,
         receive=request.receive,
         admit=admit,
-        key_id=key_id,
+        holder=holder,
         _action=action_of(endpoint),
         _query=None,
         _body=None if endpoint.body is None else validated(endpoint.body, value, "field"),

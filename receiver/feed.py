@@ -12,7 +12,7 @@ import contextlib
 import logging
 import math
 from bisect import bisect_right
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from operator import attrgetter
 from typing import TypeVar
 
@@ -62,6 +62,10 @@ class Feed:
         self._recent: _Recent | None = None  # None: nobody follows, or nobody has caught up
         self._progress, self._progress_at = Progress(store), -math.inf
         self._anyone = asyncio.Event()
+        self.check: Callable[[], Awaitable[object]] | None = None
+        """Called each second while anybody follows: it may find that followers are to be rechecked."""
+        self.rechecks = 0
+        self._checked_at = -math.inf
         self.rounds = Rounds(store, EVENTS, self._look, logger=logger)
 
     async def run(self) -> None:
@@ -76,6 +80,12 @@ class Feed:
     def end(self) -> None:
         """Send everybody away and let nobody in: the process is about to stop."""
         self.ended = True
+        for follower in self._followers:
+            follower.wake()
+
+    def recheck(self) -> None:
+        """Have everybody look anew whether they may hear more: a key was revoked, say."""
+        self.rechecks += 1
         for follower in self._followers:
             follower.wake()
 
@@ -125,6 +135,7 @@ class Feed:
 
     async def _look(self) -> float:
         self._remind()
+        await self._check()
         recent = self._recent
         if recent is None:
             return LOOK_SECONDS
@@ -145,6 +156,12 @@ class Feed:
         if now - self._progress_at >= LOOK_SECONDS:
             self._progress_at = now
             await self._progress.look()
+
+    async def _check(self) -> None:
+        now = self.monotonic()
+        if self.check is not None and now - self._checked_at >= LOOK_SECONDS:
+            self._checked_at = now
+            await self.check()
 
     def _remind(self) -> None:
         long_ago = self.monotonic() - HEARTBEAT_SECONDS

@@ -11,6 +11,8 @@ from typing import Any
 
 MEANINGS: Mapping[str, str] = {
     "action": "what was done: `subscription.changed`, `api_key.created`, …",
+    "actor_id": "that key's id, or the session's of somebody who signed in with it; null in old rows",
+    "actor_name": "the key's name at that time",
     "active": "false pauses it; what is recorded meanwhile can be replayed",
     "answer": "the first 2 KiB of what the subscriber answered",
     "at": "when",
@@ -59,6 +61,8 @@ MEANINGS: Mapping[str, str] = {
     "language": "of chat messages",
     "last_answer_at": "its last good answer to a poll, to some seconds",
     "last_asked_at": "its last poll, to some seconds",
+    "last_seen_at": "when its browser asked for something last, to within five minutes",
+    "SessionItem.key_id": "the API key that signed in, or `first` for TASKBELL_API_KEY",
     "last_error": "what the last try came to, when it failed",
     "last_used_at": "when something came to it last, to within five minutes",
     "limit": "at most so many",
@@ -262,6 +266,8 @@ EXAMPLES: Mapping[str, Any] = {
         "id": "aud_1krsxv3g00m3vqk8yh5d2rwztf",
         "at": _SOON,
         "key_id": _KEY_ID,
+        "actor_id": _KEY_ID,
+        "actor_name": "ci",
         "action": "subscription.changed",
         "object_id": _SUBSCRIPTION_ID,
         "detail": {"fields": ["active", "url"], "values": {"active": False}},
@@ -309,6 +315,14 @@ EXAMPLES: Mapping[str, Any] = {
     "ProviderView": _PROVIDER,
     "ReplayInput": {"subscription": _SUBSCRIPTION_ID},
     "ReplayView": {"deliveries": [_DELIVERY_ID]},
+    "SessionItem": {
+        "id": "ses_1krsxv3g00m3vqk8yh5d2rwzth",
+        "key_id": _KEY_ID,
+        "name": "ci",
+        "created_at": _SOON,
+        "last_seen_at": _THEN,
+        "expires_at": "2026-11-22T00:00:00.000000Z",
+    },
     "SpanReplayInput": {"since": "2026-11-21T12:00:00Z", "status": "dead", "dry_run": True},
     "SpanReplayView": {"deliveries": [], "count": 214, "next_cursor": None},
     "SubscriptionInput": {

@@ -584,6 +584,17 @@ class ApiKeyWithSecret(ApiKeyView):
     key: str
 
 
+class SessionItem(BaseModel):
+    """Somebody who signed in. last_seen_at is written down every few minutes at the most."""
+
+    id: str
+    key_id: str
+    name: str
+    created_at: Time
+    last_seen_at: Time
+    expires_at: Time
+
+
 class AuditQuery(Query):
     action: Annotated[str, StringConstraints(pattern=r"^[a-z_]{1,20}\.[a-z_]{1,19}$")] | None = None
     object: Id | None = None
@@ -594,12 +605,15 @@ class AuditQuery(Query):
 class AuditItem(BaseModel):
     """key_id: the API key that did it, or `first` for TASKBELL_API_KEY.
 
+    The actor is that key, or the session of somebody who signed in with it; null in old rows.
     detail: the names of the fields that were given, and the values of harmless ones.
     """
 
     id: str
     at: Time
     key_id: str
+    actor_id: str | None
+    actor_name: str | None
     action: str
     object_id: str | None
     detail: dict[str, Any] | None

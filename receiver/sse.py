@@ -90,7 +90,7 @@ class EventStream:
 
     async def _pass_on(self, follower: Follower, send: Send) -> None:
         await self._send(send, _RETRY)
-        admitted_at = self.feed.monotonic()
+        admitted_at, rechecks = self.feed.monotonic(), self.feed.rechecks
         while True:
             try:
                 entries = await follower.next()
@@ -98,8 +98,9 @@ class EventStream:
                 return  # the client comes back, and goes on where it was
             if follower.over:
                 return
-            if self.feed.monotonic() - admitted_at >= ADMIT_SECONDS:
-                admitted_at = self.feed.monotonic()
+            long_ago = self.feed.monotonic() - admitted_at >= ADMIT_SECONDS
+            if long_ago or self.feed.rechecks != rechecks:
+                admitted_at, rechecks = self.feed.monotonic(), self.feed.rechecks
                 if not await self._still_admitted():
                     return
             moved = follower.take_progress()

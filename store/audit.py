@@ -16,6 +16,7 @@ from store.bulk import Bulk
 from store.errors import StoreError
 from store.ids import new_id
 from store.tables import audit
+from store.text import clean
 from store.writer import Answer, Item, Operation, Tx
 
 LONG_KEPT = timedelta(days=365)
@@ -24,10 +25,22 @@ LONG_KEPT_ABOUT = ("api_key.", "subscription.")
 
 
 @dataclass(frozen=True, slots=True)
+class Actor:
+    """Who does something: an API key, or a session of somebody who signed in with it.
+
+    id: the session's, or the key's. name: as it is at this moment, and stays in the audit.
+    """
+
+    key_id: str
+    id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
     """Who does what. detail: names of fields, and values that may be read by anyone."""
 
-    key_id: str
+    by: Actor
     action: str
     object_id: str | None = None
     detail: Mapping[str, Any] | None = None
@@ -69,27 +82,34 @@ def _note(tx: Tx, entries: Sequence[Entry]) -> list[None]:
 note: Operation[Entry, None] = Operation("note", _note)
 """A row about something that is no write of the store's."""
 
-_INSERT = Bulk(audit.insert(), "id", "at", "key_id", "action", "object_id", "detail")
+_INSERT = Bulk(
+    audit.insert(),
+    *("id", "at", "key_id", "action", "object_id", "detail", "actor_id", "actor_name"),
+)
 
 
 def _row(entry: Entry, object_id: str | None, now: datetime) -> dict[str, Any]:
     return {
         "id": new_id("aud", now),
         "at": now,
-        "key_id": entry.key_id,
+        "key_id": entry.by.key_id,
         "action": entry.action,
         "object_id": object_id,
         "detail": entry.detail,
+        "actor_id": entry.by.id,
+        "actor_name": clean(entry.by.name, 200),
     }
 
 
 @dataclass(frozen=True, slots=True)
 class AuditView:
-    """A row, as the API shows it."""
+    """A row, as the API shows it. The actor is None in rows from before it was kept."""
 
     id: str
     at: datetime
     key_id: str
+    actor_id: str | None
+    actor_name: str | None
     action: str
     object_id: str | None
     detail: Mapping[str, Any] | None

@@ -15,8 +15,9 @@ from sqlalchemy import Connection, func, select
 
 from store.among import among
 from store.bulk import Bulk
+from store.counting import raise_counter, read_counter
 from store.errors import ConflictError, StoreError
-from store.tables import callback_tokens, callback_urls, counters
+from store.tables import callback_tokens, callback_urls
 from store.writer import Operation, Tx
 
 TOKENS = "tokens"
@@ -64,13 +65,12 @@ NONE_REVOKED = Revoked(0, frozenset())
 
 def read_revoked(connection: Connection, known: Revoked) -> Revoked:
     """What is revoked now; one row is read when nothing has changed since `known`."""
-    version = connection.execute(_READ_VERSION).scalar() or 0
+    version = read_counter(connection, _COUNTER)
     if version == known.version:
         return known
     return Revoked(version, frozenset(connection.execute(_READ_REVOKED).scalars()))
 
 
-_READ_VERSION = select(counters.c.value).where(counters.c.name == _COUNTER)
 _READ_REVOKED = select(callback_tokens.c.id).where(callback_tokens.c.revoked_at.is_not(None))
 _COUNT_REVOKED = select(func.count()).where(callback_tokens.c.revoked_at.is_not(None))
 
@@ -94,7 +94,7 @@ def _revoke(tx: Tx, ids: Sequence[str]) -> list[bool | StoreError]:
     _mark_revoked(tx, [token_id for token_id in new if token_id in known])
     _insert_revoked(tx, [token_id for token_id in new if token_id not in known])
     tx.connection.execute(callback_urls.delete().where(callback_urls.c.id.in_(new)))
-    _count_up(tx)
+    raise_counter(tx, _COUNTER)
     tx.wake(TOKENS)
     return [token_id in new for token_id in ids]
 
@@ -119,14 +119,6 @@ def _insert_revoked(tx: Tx, ids: Sequence[str]) -> None:
         tx.connection.execute(
             callback_tokens.insert(), [{"id": token_id, **about} for token_id in ids]
         )
-
-
-def _count_up(tx: Tx) -> None:
-    raised = tx.connection.execute(
-        counters.update().where(counters.c.name == _COUNTER).values(value=counters.c.value + 1)
-    )
-    if not raised.rowcount:
-        tx.connection.execute(counters.insert().values(name=_COUNTER, value=1))
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,10 +15,11 @@ from enum import StrEnum
 
 from sqlalchemy import Connection, select
 
+from store.counting import ACCESS, raise_counter
 from store.database import FIRST_KEY_LOCK
 from store.errors import NotFoundError, StoreError
 from store.ids import new_id
-from store.tables import api_keys
+from store.tables import api_keys, sessions
 from store.text import clean
 from store.writer import Operation, Tx
 
@@ -113,10 +114,14 @@ def _revoke(tx: Tx, ids: Sequence[str]) -> list[StoreError | None]:
         .returning(api_keys.c.id)
     )
     revoked = set(rows.scalars())
+    if revoked:
+        tx.connection.execute(sessions.delete().where(sessions.c.key_id.in_(revoked)))
+        raise_counter(tx, ACCESS)
     return [None if key in revoked else NotFoundError(f"no API key {key}") for key in ids]
 
 
 revoke: Operation[str, None] = Operation("revoke_key", _revoke)
+"""Revoke a key by its id, and end the sessions of whoever signed in with it."""
 
 
 def find_key(connection: Connection, key_digest: str) -> ApiKey | None:

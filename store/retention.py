@@ -12,6 +12,7 @@ from store.audit import forget_audit
 from store.callback_tokens import forget_ended
 from store.callback_urls import forget_ended_urls
 from store.claims import waiting_subscriptions
+from store.logins import forget_logins
 from store.matching import Subscription
 from store.provider_states import forget_states
 from store.pulse import forget_hour
@@ -77,7 +78,8 @@ def _prune_one(tx: Tx, item: Prune) -> int:
     audited = forget_audit(tx, item.keep, item.limit)
     states = forget_states(tx, item.keep, item.limit)
     forget_hour(tx)
-    return len(task_ids) + len(event_ids) + len(receipt_ids) + tokens + audited + states
+    over = forget_logins(tx, item.limit)
+    return len(task_ids) + len(event_ids) + len(receipt_ids) + tokens + audited + states + over
 
 
 def _delete_events(tx: Tx, event_ids: list[str]) -> None:

@@ -14,7 +14,7 @@ from store.database import MIGRATION_LOCK, Database, direct_database, translated
 from store.errors import SchemaError, StoreError
 from store.tables import counters
 
-HEAD = "0012"
+HEAD = "0013"
 """The newest migration. A test holds it against store/migrations/versions."""
 
 OLDEST = "0004"

@@ -406,6 +406,24 @@ class AuditRow(Base, table=True):
     action: str = Field(max_length=40)
     object_id: str | None = Field(default=None, max_length=64)
     detail: Any = Field(default=None, sa_type=JsonText, nullable=True)
+    # of the API key, or of the session that a key signed in; null in rows from before they were kept
+    actor_id: str | None = Field(default=None, max_length=40)
+    actor_name: str | None = Field(default=None, sa_type=Text)
+
+
+class SessionRow(Base, table=True):
+    """Somebody who signed in to the pages; store/logins.py. digest: of the cookie's secret."""
+
+    __tablename__ = "sessions"
+
+    id: str = Field(primary_key=True, max_length=40)
+    digest: str = Field(max_length=64, unique=True)
+    key_id: str = Field(max_length=40)
+    ticket: str = Field(max_length=64)
+    name: str = Field(sa_type=Text)
+    created_at: datetime = Field(sa_type=UtcTime)
+    last_seen_at: datetime = Field(sa_type=UtcTime)
+    expires_at: datetime = Field(sa_type=UtcTime)
 
 
 class CounterRow(Base, table=True):
@@ -441,3 +459,4 @@ provider_states = _table(ProviderStateRow)
 callback_tokens = _table(CallbackTokenRow)
 callback_urls = _table(CallbackUrlRow)
 audit = _table(AuditRow)
+sessions = _table(SessionRow)

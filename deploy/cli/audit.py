@@ -38,7 +38,7 @@ def audit(
 def _columns(now: datetime | None) -> list[Column]:
     return [
         Column("WHEN", lambda row: output.when(row.get("at"), now), whole=True),
-        Column("KEY", lambda row: row.get("key_id"), whole=True),
+        Column("WHO", lambda row: row.get("actor_name") or row.get("key_id")),
         Column("ACTION", lambda row: row.get("action"), whole=True),
         Column("OBJECT", lambda row: row.get("object_id"), whole=True),
         Column("FIELDS", _fields, spare=True),

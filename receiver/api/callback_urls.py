@@ -76,7 +76,6 @@ class CallbackUrlApi:
         provider = known_provider(self.providers, wish.provider)
         if not provider.pushes:
             raise Problem(422, f"{provider.title} does not push: track its tasks, they are polled")
-        assert call.key_id is not None  # noqa: S101 - it needs a key
         expires_at = self._end(wish)
         token_id = new_token_id(expires_at)
         try:
@@ -94,7 +93,7 @@ class CallbackUrlApi:
             provider=provider.name,
             metadata=wish.metadata or {},
             single_task=wish.single_task,
-            created_by=call.key_id,
+            created_by=call.required().key_id,
             expires_at=expires_at,
         )
         await call.write(self.store, create, made, str)

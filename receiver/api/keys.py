@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
 
+from receiver.access import Access
 from receiver.endpoint import Call, Endpoint, Reply
 from receiver.models import ApiKeyInput, ApiKeyView, ApiKeyWithSecret, ListQuery, Page
 from store import keys
@@ -16,6 +17,7 @@ from store.store import Store
 @dataclass(frozen=True, slots=True)
 class KeyApi:
     store: Store
+    access: Access
 
     def endpoints(self) -> list[Endpoint]:
         return [
@@ -40,7 +42,7 @@ class KeyApi:
             Endpoint(
                 "DELETE",
                 "/v1/api-keys/{id}",
-                "Revoke an API key; it is refused within five seconds everywhere",
+                "Revoke an API key and end its sessions; refused at once here, within two seconds elsewhere",
                 self.revoke,
                 {204: None},
                 Scope.ADMIN,
@@ -64,6 +66,7 @@ class KeyApi:
 
     async def revoke(self, call: Call) -> Reply:
         await call.write(self.store, keys.revoke, call.path["id"])
+        self.access.changed()
         return Reply(204)
 
 

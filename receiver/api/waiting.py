@@ -49,21 +49,28 @@ class WaitApi:
                 return Reply(200, task_view(task))
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds), follower.leaving_with(call.receive):
-                    if ending := await _ending(follower):
+                    if ending := await self._ending(follower, call):
                         return Reply(200, ending)
         task = await self._task(task_id)
         return Reply(202 if task.status in _OPEN else 200, task_view(task))
+
+    async def _ending(self, follower: Follower, call: Call) -> TaskView | None:
+        """The task as it ended; None when the client or we have to leave before.
+
+        Raises Problem when the key is no longer good.
+        """
+        rechecks = self.feed.rechecks
+        while not follower.over:
+            entries = await follower.next()
+            if self.feed.rechecks != rechecks:
+                rechecks = self.feed.rechecks
+                await call.admit()
+            for entry in entries:
+                return TaskView.model_validate(json.loads(entry.body)["data"]["task"])
+        return None
 
     async def _task(self, task_id: str) -> Task:
         task = await self.store.read(get_task, task_id)
         if task is None:
             raise NotFoundError("no such task")
         return task
-
-
-async def _ending(follower: Follower) -> TaskView | None:
-    """The task as it ended; None when the client or we have to leave before."""
-    while not follower.over:
-        for entry in await follower.next():
-            return TaskView.model_validate(json.loads(entry.body)["data"]["task"])
-    return None

@@ -25,6 +25,7 @@ from receiver.auth import Authority, Holder
 from receiver.below import below
 from receiver.body import BodyTooLarge, BodyTooSlow, read_body
 from receiver.endpoint import Endpoint, Reply, action_of, call_for, ids_in_path, perform
+from receiver.logins import Logins
 from receiver.pages import assets, phrases
 from receiver.pages.session import LASTS, Session, Sessions
 from receiver.pages.visit import Cookie, Visit
@@ -74,6 +75,7 @@ class Frame:
         *,
         store: Store,
         authority: Authority,
+        logins: Logins,
         sessions: Sessions,
         endpoints: Sequence[Endpoint],
         public_url: str,
@@ -81,6 +83,7 @@ class Frame:
     ) -> None:
         self._store = store
         self._authority = authority
+        self._logins = logins
         self._sessions = sessions
         self._actions = {action: each for each in endpoints if (action := action_of(each))}
         public = urlsplit(public_url)
@@ -188,17 +191,16 @@ class Frame:
         return urlsplit(origin).netloc.lower() in (host, self._public) and origin != "null"
 
     async def _who(self, visit: Visit) -> Holder | None:
-        ticket = visit.session.ticket
-        if ticket is None or not self._sessions.lasts(visit.session):
+        if not visit.session.signed_in or not self._sessions.lasts(visit.session):
             return None
-        return await self._authority.admit(ticket)
+        return await self._logins.admit(visit.session.id)
 
     async def _act(
         self, visit: Visit, action: str, value: Mapping[str, Any], ids: Mapping[str, str]
     ) -> BaseModel | None:
         holder, endpoint = visit.required(), self._actions[action]
         holder.must(endpoint.scope or Scope.READ)
-        call = call_for(endpoint, visit.request, holder.key_id, ids, value)
+        call = call_for(endpoint, visit.request, holder, ids, value)
         reply = await perform(endpoint, call, self._store)
         assert isinstance(reply, Reply)  # noqa: S101 - only a stream is none, and it changes nothing
         return reply.body
@@ -243,23 +245,30 @@ class Frame:
 
     async def sign_in(self, visit: Visit, key: str) -> bool:
         """Whether it is a key. Raises Problem 429 for one guess too many."""
-        return self._signed_in(visit, await self._authority.identify(visit.request, key))
+        return await self._signed_in(visit, await self._authority.identify(visit.request, key))
 
-    def sign_in_first(self, visit: Visit) -> bool:
+    async def sign_in_first(self, visit: Visit) -> bool:
         """The same for who comes by a one-time link."""
-        return self._signed_in(visit, self._authority.first)
+        return await self._signed_in(visit, self._authority.first)
 
-    def sign_out(self, visit: Visit) -> None:
+    async def sign_out(self, visit: Visit) -> None:
+        """End the session, for whoever else has its cookie too. Raises StoreUnavailableError."""
+        if visit.session.signed_in:
+            await self._logins.end(visit.session.id)
         self.remember(visit, self._sessions.begin())
 
     def choose(self, visit: Visit, name: str, value: str) -> None:
         """Keep a choice of this browser's: theme or language."""
         visit.cookies.append(Cookie(name, value, _YEAR))
 
-    def _signed_in(self, visit: Visit, holder: Holder | None) -> bool:
-        if holder is not None:
-            self.remember(visit, self._sessions.begin(self._authority.ticket(holder)))
-        return holder is not None
+    async def _signed_in(self, visit: Visit, holder: Holder | None) -> bool:
+        if holder is None:
+            return False
+        await self.sign_out(visit)  # of the session it had before, if any
+        session = self._sessions.begin(signed_in=True)
+        await self._logins.begin(session.id, holder, LASTS)
+        self.remember(visit, session)
+        return True
 
 
 _FORM = "application/x-www-form-urlencoded"

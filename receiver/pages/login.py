@@ -41,7 +41,7 @@ class LoginPages:
     async def sign_in(self, visit: Visit) -> Response:
         wanted, once = local(visit.form.get("next", "")), visit.form.get("once", "")
         if once:
-            good = self.links.use(once) and self.frame.sign_in_first(visit)
+            good = self.links.use(once) and await self.frame.sign_in_first(visit)
         else:
             good = await self.frame.sign_in(visit, visit.form.get("key", "").strip())
         if good:
@@ -50,7 +50,7 @@ class LoginPages:
         return visit.page("login.html", status=401, once="", wanted=wanted, wrong=wrong)
 
     async def sign_out(self, visit: Visit) -> Response:
-        self.frame.sign_out(visit)
+        await self.frame.sign_out(visit)
         return visit.see_other("/login", "signed_out")
 
     async def choose(self, visit: Visit) -> Response:

@@ -1,4 +1,4 @@
-"""Who looks at the pages: a signed cookie that names an API key and never holds it.
+"""Who looks at the pages: a signed cookie with a session's secret (receiver/logins.py has the session).
 
 Everybody has a session, signed in or not: the token that each form carries is bound to it. So
 another site can neither press our buttons nor sign a person in under a key of its own.
@@ -26,10 +26,10 @@ _HMAC = {"key_derivation": "hmac", "digest_method": hashlib.sha256}
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """One browser's. ticket: of whoever signed in (Authority.ticket), None when nobody did."""
+    """One browser's. id: random, and a secret; signed_in: the store has a session of it."""
 
     id: str
-    ticket: str | None
+    signed_in: bool
     began_at: datetime
 
 
@@ -56,9 +56,9 @@ class Sessions:
             list(keys), salt="taskbell.form.v1", key_derivation="hmac", digest_method=hashlib.sha256
         )
 
-    def begin(self, ticket: str | None = None) -> Session:
+    def begin(self, *, signed_in: bool = False) -> Session:
         """A new one, with an id of its own also at sign-in: whoever knew the old id knows nothing."""
-        return Session(secrets.token_hex(16), ticket, self._clock().replace(microsecond=0))
+        return Session(secrets.token_hex(32), signed_in, self._clock().replace(microsecond=0))
 
     def read(self, cookie: str) -> Session | None:
         """The session of a cookie; None when it is not ours, or over."""
@@ -77,7 +77,7 @@ class Sessions:
     def write(self, session: Session) -> str:
         """The cookie's value."""
         return self._serializer.dumps(
-            {"id": session.id, "ticket": session.ticket, "at": int(session.began_at.timestamp())}
+            {"id": session.id, "in": session.signed_in, "at": int(session.began_at.timestamp())}
         )
 
     def form_token(self, session: Session) -> str:
@@ -95,7 +95,7 @@ def _secure_name(path: str) -> str:
 
 def _session(payload: object) -> Session | None:
     match payload:
-        case {"id": str(session_id), "ticket": str() | None as ticket, "at": int(at)}:
-            return Session(session_id, ticket, datetime.fromtimestamp(at, UTC))
+        case {"id": str(session_id), "in": bool(signed_in), "at": int(at)}:
+            return Session(session_id, signed_in, datetime.fromtimestamp(at, UTC))
         case _:
             return None

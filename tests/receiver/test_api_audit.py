@@ -13,6 +13,7 @@ from receiver.endpoint import action_of
 from store.clock import ManualClock
 from store.tables import audit, deliveries, events
 from tests.app import HOOK, Taskbell, bearer, good, minimax, problem, running
+from tests.pages import signed_in
 
 SECRET = "hush-hush-hush"
 WISH = {
@@ -68,6 +69,11 @@ async def new_dead_delivery(taskbell: Taskbell) -> str:
     return f"/v1/deliveries/{row.id}"
 
 
+async def new_session(taskbell: Taskbell) -> str:
+    await signed_in(taskbell)
+    return f"/v1/sessions/{(await taskbell.data('/v1/sessions'))[0]['id']}"
+
+
 async def nothing(_: Taskbell) -> str:
     return ""
 
@@ -117,6 +123,7 @@ CHANGES: list[tuple[str, Prepare, str, str, Any, Any]] = [
             "values": {"expires_in": 60, "provider": "minimax"},
         },
     ),
+    ("session.deleted", new_session, "DELETE", "", None, None),
     ("callback_url.deleted", new_callback_url, "DELETE", "", None, None),
 ]  # fmt: skip
 
@@ -153,6 +160,8 @@ async def test_a_change_says_who_did_what_to_what(
     assert changed == {
         "at": "2026-01-01T12:01:00.000000Z",
         "key_id": key_id,
+        "actor_id": key_id,
+        "actor_name": "who",
         "action": action,
         "object_id": object_id,
         "detail": detail,

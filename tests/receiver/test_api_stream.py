@@ -18,7 +18,7 @@ from store.clock import ManualClock, monotonic
 from store.eventlog import Wanted
 from store.events import Status
 from store.records import record
-from store.tables import events
+from store.tables import api_keys, counters, events
 from tests.app import SECURITY_HEADERS, Taskbell, good, minimax, problem, running
 from tests.making import poll
 from tests.streams import SECONDS, WHOLE, Client, Sent, idle, listening, streaming
@@ -293,6 +293,45 @@ async def test_a_key_that_was_revoked_hears_no_more(
             await asyncio.wait_for(answering, SECONDS)
 
     assert (client.sent == []) is ends
+
+
+@pytest.mark.parametrize("how", ["revoked here", "revoked without a notice"])
+async def test_a_stream_ends_with_its_key(taskbell: Taskbell, how: str) -> None:
+    made = good(await taskbell.api.post("/v1/api-keys", json={"name": "k"}), 201)
+    headers = {"authorization": f"Bearer {made['key']}"}
+    async with streaming(taskbell.app, headers=headers) as client, streaming(taskbell.app) as other:
+        await idle(taskbell.service.feed, 2)
+        await taskbell.service.access.look()
+
+        if how == "revoked here":
+            await taskbell.api.delete(f"/v1/api-keys/{made['id']}")
+        else:
+            await taskbell.write(api_keys.delete())
+            await taskbell.write(counters.insert().values(name="access", value=7))
+            await taskbell.service.access.look()  # as the feed does, each second
+        await client.until(lambda: client.ended)
+        await taskbell.track("1")
+        await other.wait_for(1)
+
+    assert client.sent == []
+
+
+async def test_a_feed_looks_each_second_whether_its_followers_may_still_hear(
+    small: Taskbell,
+) -> None:
+    now, looks = 0.0, []
+
+    async def look() -> None:
+        looks.append(now)
+
+    feed = Feed(small.service.store, monotonic=lambda: now)
+    feed.check = look
+    async with alone(feed):
+        for seconds in (0.0, 0.5, 1.0, 1.2, 2.1):
+            now = seconds
+            await feed.rounds.once()
+
+    assert looks == [0.0, 1.0, 2.1]
 
 
 async def test_a_reader_that_takes_nothing_is_cut_off(small: Taskbell) -> None:

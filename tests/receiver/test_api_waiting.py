@@ -11,7 +11,7 @@ import pytest
 import receiver.feed
 from store.clock import ManualClock
 from store.tasks import Overdue, expire
-from tests.app import Taskbell, good, minimax, problem, running
+from tests.app import Taskbell, bearer, good, minimax, problem, running
 from tests.streams import SECONDS, idle, listening, opened
 
 ID = "task_01kdwpvng0jmwss390q20wa8r0"
@@ -127,3 +127,18 @@ async def test_it_hears_of_an_end_that_another_process_recorded(
         await here.push(minimax("1"))
 
         assert good(await asyncio.wait_for(answer, SECONDS))["status"] == "succeeded"
+
+
+async def test_a_wait_ends_with_its_key(taskbell: Taskbell) -> None:
+    made = good(await taskbell.api.post("/v1/api-keys", json={"name": "k"}), 201)
+    task = await taskbell.track("1")
+    path = f"/v1/tasks/{task['id']}/wait?timeout=60"
+    answer = asyncio.create_task(taskbell.door.get(path, headers=bearer(made["key"])))
+    other = waiting(taskbell, task)
+    await idle(taskbell.service.feed, 2)
+
+    await taskbell.api.delete(f"/v1/api-keys/{made['id']}")
+
+    problem(await answer, 401)
+    await taskbell.push(minimax("1"))
+    assert good(await other)["status"] == "succeeded"

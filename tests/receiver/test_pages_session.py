@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import AsyncIterator
 from http.cookies import SimpleCookie
 from typing import Any
 
 import httpx
 import pytest
+from itsdangerous import URLSafeSerializer
 
 from receiver.guesses import ALLOWED
 from store.clock import ManualClock
-from tests.app import SECURITY_HEADERS, Taskbell, good, problem, running
+from store.tables import sessions
+from tests.app import SECRET_KEYS, SECURITY_HEADERS, Taskbell, good, problem, running
+from tests.e2e.process import until
 from tests.pages import ORIGIN, Browser, Document, browser, signed_in
+from tests.patience import PATIENCE_SECONDS
+from tests.streams import listening
 
 HTTPS = {"PUBLIC_URL": "https://taskbell.test"}
 UNSAFE = [
@@ -138,27 +144,97 @@ async def test_a_session_ends_after_twelve_hours(taskbell: Taskbell, clock: Manu
     assert (await person.client.get("/")).status_code == 303
 
 
-async def test_who_signs_out_is_out(taskbell: Taskbell) -> None:
-    person = await signed_in(taskbell)
+async def test_who_signs_out_is_out_and_so_is_who_kept_the_cookie(taskbell: Taskbell) -> None:
+    person, thief = await signed_in(taskbell), browser(taskbell)
+    thief.client.cookies.update(person.client.cookies)
+    await thief.see("/")
 
     await person.press("/", "/logout")
 
     assert (await person.client.get("/")).status_code == 303
+    assert (await thief.client.get("/")).status_code == 303
+    assert await taskbell.rows(sessions) == []
 
 
-async def test_a_revoked_key_ends_its_sessions(
-    taskbell: Taskbell, monkeypatch: pytest.MonkeyPatch
+async def test_who_signs_in_anew_ends_the_session_before(taskbell: Taskbell) -> None:
+    person, thief = await signed_in(taskbell), browser(taskbell)
+    thief.client.cookies.update(person.client.cookies)
+
+    key = await made_key(taskbell, "read")
+    token = await token_of(person)
+    await person.post("/login", key=key["key"], form_token=token)
+
+    await person.see("/")
+    assert (await thief.client.get("/")).status_code == 303
+    assert [row.key_id for row in await taskbell.rows(sessions)] == [key["id"]]
+
+
+async def test_another_browser_stays_signed_in(taskbell: Taskbell) -> None:
+    person, other = await signed_in(taskbell), await signed_in(taskbell)
+
+    await person.press("/", "/logout")
+
+    await other.see("/")
+
+
+async def test_a_cookie_from_before_sessions_were_rows_is_nobodys(taskbell: Taskbell) -> None:
+    signer = URLSafeSerializer(
+        list(SECRET_KEYS),
+        salt="taskbell.session.v1",
+        signer_kwargs={"key_derivation": "hmac", "digest_method": hashlib.sha256},
+    )
+    at = int(taskbell.service.clock().timestamp())
+    person = await signed_in(taskbell)
+    for payload in (
+        {"id": "0" * 32, "ticket": "first.0123456789abcdef", "at": at},
+        {"id": "0" * 64, "in": True, "at": at},  # well signed, and no row
+    ):
+        for name in dict(person.client.cookies):
+            cookie = signer.dumps(payload)
+            person.client.cookies.set(name, cookie, domain="taskbell.test", path="/")
+        assert (await person.client.get("/")).status_code == 303
+
+
+async def test_a_sign_out_counts_in_other_processes(
+    postgresql_url: str, clock: ManualClock
 ) -> None:
-    moment = 100.0
-    monkeypatch.setattr("receiver.auth.monotonic", lambda: moment)
+    async with running(postgresql_url, clock) as one, running(postgresql_url, clock) as other:
+        other.service.access.monotonic = lambda: 1_000.0  # only a notice makes it look again
+        await listening(other.service.store)
+        person, there = await signed_in(one), browser(other)
+        there.client.cookies.update(person.client.cookies)
+        await there.see("/")
+
+        await person.press("/", "/logout")
+
+        async def out() -> bool:
+            return (await there.client.get("/")).status_code == 303
+
+        await until(out, PATIENCE_SECONDS, every=0.01)
+
+
+async def test_a_revoked_key_ends_its_sessions_at_once(taskbell: Taskbell) -> None:
     key = await made_key(taskbell, "read")
     person = await signed_in(taskbell, key["key"])
     await person.see("/")
 
     await taskbell.api.delete(f"/v1/api-keys/{key['id']}")
-    moment += 5.1
 
     assert (await person.client.get("/")).status_code == 303
+    assert await taskbell.rows(sessions) == []
+
+
+async def test_another_first_key_ends_the_sessions_of_the_one_before(
+    sqlite_url: str, clock: ManualClock
+) -> None:
+    async with running(sqlite_url, clock) as taskbell:
+        person = await signed_in(taskbell)
+    other = {"API_KEY": "another-first-admin-key-0123456789-0123456789"}
+    async with running(sqlite_url, clock, other) as taskbell:
+        there = browser(taskbell)
+        there.client.cookies.update(person.client.cookies)
+
+        assert (await there.client.get("/")).status_code == 303
 
 
 # Forms

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from store import ids, keys, subscriptions
-from store.audit import Audited, Entry, audited, list_audit, note
+from store.audit import Actor, Audited, Entry, audited, list_audit, note
 from store.clock import ManualClock
 from store.errors import NotFoundError
 from store.keys import NewKey, Scope, new_key_text
@@ -24,7 +24,7 @@ KEEP = timedelta(days=30)
 
 
 def by(action: str = "subscription.changed", **fields: Any) -> Entry:
-    return Entry("key_1", action, **fields)
+    return Entry(Actor("key_1", "ses_1", "Ada"), action, **fields)
 
 
 def edit(subscription_id: str, **values: Any) -> Audited[Edit, Subscription]:
@@ -40,6 +40,7 @@ def test_a_change_and_its_row_come_together(store: Store, clock: ManualClock) ->
     [row] = rows(store, audit)
     assert row["id"].startswith("aud_")
     assert row["at"] == clock()
+    assert (row["actor_id"], row["actor_name"]) == ("ses_1", "Ada")
     assert (row["key_id"], row["action"], row["object_id"]) == (
         "key_1",
         "subscription.changed",
