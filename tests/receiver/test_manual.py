@@ -26,6 +26,7 @@ from receiver.manual import Manual, Operation, Shape, manual_of
 from receiver.manual_page import PROBLEMS, manual_page
 from store.clock import ManualClock
 from tests.app import ADMIN_KEY, Taskbell, good, minimax, running
+from tests.pages import signed_in
 from tests.patience import PATIENCE_SECONDS
 
 
@@ -184,11 +185,14 @@ async def things(taskbell: Taskbell, hook: str) -> dict[str, str]:
     key = good(await taskbell.api.post("/v1/api-keys", json={"name": "ci"}), 201)
     [delivery, *_] = await taskbell.data("/v1/deliveries")
     [event, *_] = await taskbell.events()
+    await signed_in(taskbell)
+    [session, *_] = await taskbell.data("/v1/sessions")
     return {
         "API keys": key["id"],
         "Callback URLs": url["id"],
         "Deliveries": delivery["id"],
         "Events": event["id"],
+        "Sessions": session["id"],
         "Subscriptions": subscription["id"],
         "Tasks": task["id"],
     }

@@ -98,12 +98,12 @@ async def test_it_ends_when_the_process_is_about_to_stop(taskbell: Taskbell) -> 
 
 @pytest.mark.parametrize("path", ["/", "/tasks/task_01kdwpvng0jmwss390q20wa8r0", "/nothing-here"])
 async def test_with_the_store_away_there_is_a_page_that_says_so(
-    taskbell: Taskbell, path: str, monkeypatch: pytest.MonkeyPatch
+    taskbell: Taskbell, path: str
 ) -> None:
     wish = {"name": "reader", "scope": "read"}
     key = good(await taskbell.api.post("/v1/api-keys", json=wish), 201)["key"]
     person = await signed_in(taskbell, key)
-    monkeypatch.setattr("receiver.auth.monotonic", lambda: 1e9)  # what was known of keys is stale
+    taskbell.service.access.changed()  # what was known of keys is stale
     taskbell.service.store.close()
 
     status = 404 if path == "/nothing-here" else 503
