@@ -22,6 +22,7 @@ from deploy import __version__
 from deploy.admission import Rooms, make_rooms
 from deploy.descriptors import descriptors
 from deploy.metrics import Metrics
+from deploy.network import shown
 from deploy.secret_urls import hide_secret_urls
 from deploy.settings import ProviderSettings, Settings
 from deploy.traces import Traces
@@ -266,8 +267,16 @@ def _asker(
         user_agent=USER_AGENT,
         concurrency=chosen.concurrency,
         owns=provider.owns,
+        way=chosen.route.way,
         transport=transport,
     )
+
+
+def _tell_how(chosen: ProviderSettings, provider: Provider) -> None:
+    """Log the proxy that a provider is asked through, so that nobody has to guess."""
+    if chosen.api_key and chosen.route.way.proxy:
+        proxy, because = shown(chosen.route.way.proxy), chosen.route.because
+        logger.info("%s is asked through the proxy %s (%s)", provider.name, proxy, because)
 
 
 def _poller(
@@ -277,6 +286,7 @@ def _poller(
     for name, provider in providers().items():
         chosen = service.settings.providers[name]
         if chosen.api_key:  # the others cannot be asked
+            _tell_how(chosen, provider)
             limiter = RateLimiter(chosen.requests_per_second, chosen.concurrency, monotonic, sleep)
             lines[name] = Line(provider, service.askers[name], limiter, Health(jitter))
     return Poller(

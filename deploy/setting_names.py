@@ -72,6 +72,20 @@ GENERAL = (
         "what this process does; several processes need PostgreSQL",
     ),
     Setting(
+        "PROVIDER_PROXY",
+        None,
+        "a proxy that providers are asked through: `http://user:password@proxy.example.com:3128`;"
+        " `direct` for none",
+        otherwise="`HTTPS_PROXY`, `HTTP_PROXY` or `ALL_PROXY`; hosts in `NO_PROXY` and on this machine"
+        " are reached straight",
+    ),
+    Setting(
+        "CA_FILE",
+        None,
+        "a file of certificate authorities (PEM) that providers may have beside the usual ones",
+        otherwise="the usual ones, or those of `SSL_CERT_FILE` and `SSL_CERT_DIR`",
+    ),
+    Setting(
         "URL",
         "http://127.0.0.1:8000",
         "where client commands find the server; left out, it follows `TASKBELL_HOST` and"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
+import ssl
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -15,9 +16,12 @@ from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 
+from deploy import network
+from deploy.network import DIRECTLY, Route
 from deploy.setting_names import GENERAL, OF_A_PROVIDER
 from receiver.provider import Provider, providers
 from receiver.redaction import SHORTEST_KEY
+from receiver.way import STRAIGHT, Way
 from store.address import read_address
 from store.nearest import nearest, not_known
 from store.vault import MINIMUM_KEY_LENGTH
@@ -64,6 +68,7 @@ class ProviderSettings:
     concurrency: int
     confirm: Confirm = "auto"
     api_key: str | None = field(default=None, repr=False)
+    route: Route = DIRECTLY
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +105,7 @@ class ClientSettings:
 
     url: str = "http://127.0.0.1:8000"
     api_key: str | None = field(default=None, repr=False)
+    way: Way = STRAIGHT
 
 
 def process_environment() -> Mapping[str, str]:
@@ -117,6 +123,7 @@ def load(environ: Mapping[str, str], dotenv: Path | None = None) -> Settings:
     """Settings from environment variables over a .env file. Raises SettingsError."""
     values = merged(environ, dotenv)
     _refuse_unknown(values)
+    _refuse_unusable_network(values)
     host = _read(values, "HOST", _host, "127.0.0.1")
     port = _read(values, "PORT", _port, 8000)
     default = Settings()
@@ -169,7 +176,10 @@ def client_settings(environ: Mapping[str, str], dotenv: Path | None = None) -> C
         left = dev_key_file(Settings(database_url=database))
         if left is not None and left.is_file():
             key = left.read_text(encoding="ascii").strip() or None
-    return ClientSettings(url=url, api_key=key)
+    _refuse_unusable_certificates(values, "SSL_CERT_FILE")
+    return ClientSettings(
+        url=url, api_key=key, way=network.of(values).route(url, of_a_provider=False).way
+    )
 
 
 def webhook_secret(environ: Mapping[str, str], dotenv: Path | None = None) -> str | None:
@@ -246,6 +256,31 @@ def _refuse_unknown(values: Mapping[str, str]) -> None:
         )
 
 
+def _refuse_unusable_network(values: Mapping[str, str]) -> None:
+    """Refuse a proxy of ours that cannot be used, and files of certificates that cannot be read."""
+    proxy = _read(values, "PROVIDER_PROXY", str, "")
+    why_not = network.why_not_a_proxy(proxy) if proxy and proxy.lower() != network.DIRECT else None
+    if why_not:
+        raise SettingsError(
+            f"{PREFIX}PROVIDER_PROXY has a value that cannot be used: {why_not};"
+            f" {network.DIRECT!r} is for no proxy"
+        )
+    _refuse_unusable_certificates(values, f"{PREFIX}CA_FILE", "SSL_CERT_FILE")
+
+
+def _refuse_unusable_certificates(values: Mapping[str, str], *names: str) -> None:
+    for name in names:
+        path = values.get(name, "").strip()
+        try:
+            if path:
+                Way(ca_file=path).tls()
+        except OSError as error:  # an SSLError is one, too
+            why = "it is not PEM" if isinstance(error, ssl.SSLError) else error.strerror
+            raise SettingsError(
+                f"{name} is {path!r}: no certificates can be read from it ({why})"
+            ) from None
+
+
 def _provider(values: Mapping[str, str], name: str, provider: Provider) -> ProviderSettings:
     upper = name.upper()
     key = _provider_key(values, upper)
@@ -254,8 +289,10 @@ def _provider(values: Mapping[str, str], name: str, provider: Provider) -> Provi
         raise SettingsError(
             f"{PREFIX}{upper}_CONFIRM is 'always': set {upper}_API_KEY too, or nobody can be asked"
         )
+    base_url = _read(values, f"{upper}_BASE_URL", _web_address, provider.base_url)
     return ProviderSettings(
-        base_url=_read(values, f"{upper}_BASE_URL", _web_address, provider.base_url),
+        base_url=base_url,
+        route=network.of(values).route(base_url, of_a_provider=True),
         requests_per_second=_read(
             values,
             f"{upper}_REQUESTS_PER_SECOND",

@@ -18,6 +18,7 @@ from receiver.provider import Answer, ProviderError
 from receiver.redaction import Redactor
 from receiver.sieve import Sieve
 from receiver.transport import AiohttpTransport
+from receiver.way import STRAIGHT, Way
 from store.clock import Clock
 from store.retry_after import retry_after
 from store.text import clean
@@ -58,18 +59,19 @@ class HttpAsker:
         user_agent: str,
         concurrency: int,
         owns: Owns = nobody_owns,
+        way: Way = STRAIGHT,
         transport: httpx.AsyncBaseTransport | None = None,
         deadline_seconds: float = 20,
     ) -> None:
         """Make one that keeps up to `concurrency` connections; transport: not to the network.
 
-        owns: tells the provider's own answers from those of what stands in its place. redact: cuts
+        way: the proxy and the authorities. owns: tells the provider's own answers from those of what stands in its place. redact: cuts
         the key out of what is kept of an answer; answers come back as they came.
 
         deadline_seconds is for one whole question: time-outs of a transport start anew with every
         byte. Raises ValueError, without the key, for a key that no header can carry.
         """
-        self._transport = transport or AiohttpTransport(concurrency)
+        self._transport = transport or AiohttpTransport(concurrency, way)
         self._base_url = base_url.rstrip("/")
         self._headers = _headers(api_key, user_agent)
         self.redact = Redactor(api_key)

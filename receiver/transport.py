@@ -8,7 +8,7 @@ import aiohttp
 import httpx
 from yarl import URL
 
-from store.tls import by_alternative_names
+from receiver.way import STRAIGHT, Way
 
 _CHUNK_BYTES = 64 * 1024
 
@@ -16,12 +16,15 @@ _CHUNK_BYTES = 64 * 1024
 class AiohttpTransport(httpx.AsyncBaseTransport):
     """Sends requests that have no body. It keeps connections and nothing else.
 
-    Cookies, proxies, redirects and compression are left alone. The session is opened by the first
-    request, because aiohttp wants a running loop for it.
+    Cookies, redirects and compression are left alone, and so is the environment: the way says what
+    proxy there is. The session is opened by the first request, because aiohttp wants a running loop
+    for it.
     """
 
-    def __init__(self, connections: int) -> None:
+    def __init__(self, connections: int, way: Way = STRAIGHT) -> None:
         self._connections = connections
+        self._way = way
+        self._proxy, self._proxy_headers = _proxy_of(way)
         self._session: aiohttp.ClientSession | None = None
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -33,6 +36,8 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
                     (name.decode("ascii"), value.decode()) for name, value in request.headers.raw
                 ],
                 timeout=_timeout(request),
+                proxy=self._proxy,
+                proxy_headers=self._proxy_headers,
                 allow_redirects=False,
             )
         except (aiohttp.ClientError, OSError) as error:
@@ -47,7 +52,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
 
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
-            tls = by_alternative_names(httpx.create_ssl_context(trust_env=False))
+            tls = self._way.tls()
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=self._connections, ssl=tls),
                 cookie_jar=aiohttp.DummyCookieJar(),
@@ -82,12 +87,28 @@ def _timeout(request: httpx.Request) -> aiohttp.ClientTimeout:
     )
 
 
+def _proxy_of(way: Way) -> tuple[URL | None, dict[str, str]]:
+    """The proxy, and apart from it the password for it, which no message may quote."""
+    if way.proxy is None:
+        return None, {}
+    proxy = URL(way.proxy)
+    if proxy.user is None:
+        return proxy, {}
+    # aiohttp makes Proxy-Authorization of it, and sends it to the proxy alone
+    password = aiohttp.encode_basic_auth(proxy.user, proxy.password or "")
+    return proxy.with_user(None), {"Authorization": password}
+
+
 def _as_httpx(error: aiohttp.ClientError | OSError) -> httpx.TransportError:
     match error:
         case aiohttp.ConnectionTimeoutError():
             return httpx.ConnectTimeout("no connection in time")
         case TimeoutError():
             return httpx.ReadTimeout("no answer in time")
+        case aiohttp.ClientHttpProxyError():
+            return httpx.ConnectError(f"the proxy answered {error.status}")
+        case aiohttp.ClientProxyConnectionError():
+            return httpx.ConnectError(f"no connection to the proxy: {error.os_error}")
         case aiohttp.ClientConnectorCertificateError():
             return httpx.ConnectError(str(error.certificate_error))
         case aiohttp.ClientConnectorError():

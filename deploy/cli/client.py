@@ -14,8 +14,8 @@ from urllib.parse import quote
 import httpx
 
 from deploy import __version__
-from deploy.cli.certificates import trusted
 from deploy.cli.errors import CommandError, KeyTooWeak, ServerAway, UsageError
+from receiver.way import STRAIGHT, Way
 
 TIMEOUT_SECONDS = 10.0
 _PAGE = 100
@@ -43,10 +43,15 @@ class Client:
     """Talks to one server, and shows the key to no other. Every call may raise CommandError."""
 
     def __init__(
-        self, url: str, api_key: str | None, transport: httpx.BaseTransport | None = None
+        self,
+        url: str,
+        api_key: str | None,
+        transport: httpx.BaseTransport | None = None,
+        way: Way = STRAIGHT,
     ) -> None:
         self._url = url
         self._api_key = api_key
+        self._way = way
         headers = {"accept": "application/json", "user-agent": f"taskbell/{__version__}"}
         if api_key is not None:
             headers["authorization"] = f"Bearer {_header_safe(api_key)}"
@@ -55,7 +60,7 @@ class Client:
                 base_url=url,
                 headers=headers,
                 timeout=TIMEOUT_SECONDS,
-                transport=transport or httpx.HTTPTransport(verify=trusted(), trust_env=False),
+                transport=transport or transport_of(way),
                 trust_env=False,  # a proxy variable must not send the key elsewhere
                 follow_redirects=False,
             )
@@ -65,6 +70,11 @@ class Client:
     @property
     def url(self) -> str:
         return self._url
+
+    @property
+    def way(self) -> Way:
+        """How the server is reached, for requests to it that have no key."""
+        return self._way
 
     def __enter__(self) -> Self:
         return self
@@ -211,6 +221,11 @@ class Client:
 
     def _not_taskbell(self) -> CommandError:
         return CommandError(f"{self._url} did not answer as Taskbell's API: is TASKBELL_URL right?")
+
+
+def transport_of(way: Way) -> httpx.HTTPTransport:
+    """What the commands talk to a server through; the environment is heeded in the way alone."""
+    return httpx.HTTPTransport(verify=way.tls(), proxy=way.proxy, trust_env=False)
 
 
 def segment(what: str, text: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -63,14 +63,17 @@ def _examine(around: Surroundings) -> Iterator[Finding]:
         client = None
         if settings is not None:
             yield fail("settings", str(error), "set it right, or unset it")
-    here = _local_checks(settings, client, around) if settings is not None else []
+    here = _local_checks(settings, client, around, values) if settings is not None else []
     yield from run(here)
     if client is not None:
         yield from _ask_server(client, around)
 
 
 def _local_checks(
-    settings: Settings, client: ClientSettings | None, around: Surroundings
+    settings: Settings,
+    client: ClientSettings | None,
+    around: Surroundings,
+    values: Mapping[str, str],
 ) -> list[Check]:
     from deploy.cli.checkup import keys, local
     from deploy.cli.checkup.finding import Check, skip
@@ -79,6 +82,7 @@ def _local_checks(
     checks = [
         Check("database", partial(local.database, settings, around.clock)),
         Check("disk", partial(local.disk, settings)),
+        Check("network", partial(local.network, settings, values)),
     ]
     if client is not None and _elsewhere(client, settings):
         reason = f"the server is at {client.url}: run this there for its database, disk and keys"

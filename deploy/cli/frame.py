@@ -38,7 +38,7 @@ def connect() -> Client:
         raise UsageError(f"cannot read {error.filename}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise UsageError("cannot read .env: it is not UTF-8 text") from None
-    return Client(settings.url, settings.api_key)
+    return Client(settings.url, settings.api_key, way=settings.way)
 
 
 @dataclass(frozen=True, slots=True)

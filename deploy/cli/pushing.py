@@ -10,12 +10,13 @@ from typing import Any
 
 import httpx
 
-from deploy.cli.certificates import trusted
+from deploy.cli.client import transport_of
 from deploy.cli.errors import CommandError, UsageError
 from deploy.cli.frame import Surroundings
 from deploy.cli.signer import Signer
 from deploy.demo.cases import Case
 from receiver.provider import UnreadableBody, providers
+from receiver.way import STRAIGHT, Way
 
 TIMEOUT_SECONDS = 10.0
 
@@ -47,10 +48,13 @@ class Pushed:
         }
 
 
-def new_client() -> httpx.Client:
+def new_client(way: Way = STRAIGHT) -> httpx.Client:
     """To push with: as plain as a provider's, without our API key."""
     return httpx.Client(
-        timeout=TIMEOUT_SECONDS, verify=trusted(), follow_redirects=False, trust_env=False
+        timeout=TIMEOUT_SECONDS,
+        transport=transport_of(way),
+        follow_redirects=False,
+        trust_env=False,
     )
 
 

@@ -92,7 +92,7 @@ def trigger(
     with (
         _signer(case, private_key, jwks_port) as signer,
         around.connect() as api,
-        new_client() as http,
+        new_client(api.way) as http,
     ):
         address = url or _callback_url(api, case)
         pushed = [

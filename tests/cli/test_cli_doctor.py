@@ -44,7 +44,8 @@ def test_whatever_is_wrong_is_told_each_with_what_to_do(
     assert heads == [
         ["FAIL", "settings"],
         ["warn", "database"],
-        ["ok", ""],
+        ["ok", ""],  # disk
+        ["ok", ""],  # network
         ["skip", "Atlas Cloud key"],
         ["FAIL", "MiniMax key"],
         ["skip", "元境 key"],

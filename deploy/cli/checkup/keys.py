@@ -43,6 +43,7 @@ async def _ask(provider: Provider, chosen: ProviderSettings, clock: Clock) -> No
         user_agent=f"taskbell/{__version__}",
         concurrency=1,
         owns=provider.owns,
+        way=chosen.route.way,
         deadline_seconds=DEADLINE_SECONDS,
     )
     now = clock()

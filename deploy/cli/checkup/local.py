@@ -8,7 +8,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from deploy.cli.checkup.finding import Finding, fail, ok, skip, warn
-from deploy.settings import PREFIX, Settings, SettingsError, known_names, load, unknown_names
+from deploy.network import DIRECT, of, shown
+from deploy.settings import (
+    PREFIX,
+    ProviderSettings,
+    Settings,
+    SettingsError,
+    known_names,
+    load,
+    unknown_names,
+)
 from store.clock import Clock, system_clock
 from store.database import Database, open_database, translated
 from store.errors import SchemaError, StoreError, UnfitError
@@ -120,3 +129,27 @@ def room(folder: Path, free: int) -> Finding:
     if free < NO_DISK_BYTES:
         return fail("disk", text, todo)
     return warn("disk", text, todo) if free < LOW_DISK_BYTES else ok("disk", text)
+
+
+def network(chosen: Settings, values: Mapping[str, str]) -> Sequence[Finding]:
+    """Which of the network's own settings are in force for providers, and which are not."""
+    given = of(values)
+    parts = [_reached(name, settings) for name, settings in chosen.providers.items()]
+    authorities = [
+        f"{name}={given.given[name]}"
+        for name in (*_AUTHORITIES, f"{PREFIX}CA_FILE")
+        if name in given.given
+    ]
+    parts.append(f"certificates: {', '.join(authorities) or 'the usual authorities'}")
+    found = [ok("network", f"{'; '.join(parts)}; deliveries go straight, whatever is set")]
+    todo = f"set {PREFIX}PROVIDER_PROXY to an http:// or https:// proxy, or to {DIRECT}"
+    return found + [warn("network", f"not in force: {text}", todo) for text in given.unusable()]
+
+
+_AUTHORITIES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
+
+
+def _reached(name: str, chosen: ProviderSettings) -> str:
+    route = chosen.route
+    how = f"through {shown(route.way.proxy)}" if route.way.proxy else "straight"
+    return f"{name}: {how} ({route.because})" if route.because else f"{name}: {how}"

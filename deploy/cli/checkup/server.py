@@ -12,10 +12,9 @@ from urllib.parse import urlsplit
 import httpx
 
 from deploy import __version__
-from deploy.cli.certificates import trusted
 from deploy.cli.checkup.finding import Finding, fail, ok, warn
 from deploy.cli.checkup.local import drift
-from deploy.cli.client import Client
+from deploy.cli.client import Client, transport_of
 from deploy.cli.errors import CommandError, KeyTooWeak
 from deploy.cli.output import moment
 from store.clock import Clock
@@ -33,9 +32,8 @@ _NO_DELIVERY = "/v1/deliveries/dlv_00000000000000000000000000/retry"
 def server(url: str, api: Client, clock: Clock) -> Sequence[Finding]:
     """Whether a server of this version is there, ready, and of the same time."""
     try:
-        answer = httpx.get(
-            f"{url}/readyz", timeout=TIMEOUT_SECONDS, verify=trusted(), trust_env=False
-        )
+        with httpx.Client(transport=transport_of(api.way), timeout=TIMEOUT_SECONDS) as plain:
+            answer = plain.get(f"{url}/readyz")  # without our key
         version = api.get("/openapi.json").get("info", {}).get("version")
     except (httpx.HTTPError, CommandError):
         return [_unreachable(api)]
