@@ -127,6 +127,7 @@ def all_endpoints(service: Service, revoked: RevokedTokens | None = None) -> lis
         SubscriptionRules(service.guard, partial(sample_event, service.clock)),
         partial(_try_out, service),
         service.rooms.strangers,
+        settings.retention,
     )
     callback_urls = CallbackUrlApi(
         store=store,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import platform
 from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from prometheus_client import (
@@ -32,11 +32,13 @@ from dispatch.sink import sinks
 from receiver.failures import Code
 from receiver.provider import providers
 from receiver.watch import Watch
+from store.backlog import EXPIRING_WITHIN, Kept, count_kept
 from store.clock import Clock
 from store.deliveries import Finished
 from store.errors import StoreUnavailableError
 from store.events import EVENT_TYPES, Source, Status, Verdict
 from store.records import Recorded, Report, Unread
+from store.retention import expire_waiting
 from store.stats import Backlog, read_backlog
 from store.store import Store
 from store.writer import Committed
@@ -93,6 +95,7 @@ class Metrics(Watch):
         monotonic: Callable[[], float],
         *,
         followers: Callable[[], int],
+        retention: timedelta = timedelta(days=30),
     ) -> None:
         # one more sample for every counter, which nobody reads
         disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -100,7 +103,7 @@ class Metrics(Watch):
         self.unknown_words: Callable[[], int] = lambda: 0
         self._providers, self._formats = frozenset(providers()), frozenset(sinks())
         self._registry = CollectorRegistry()
-        self._backlog = _BacklogOf(store, clock, monotonic)
+        self._backlog = _BacklogOf(store, clock, monotonic, retention)
         self._registry.register(self._backlog)
         ProcessCollector(registry=self._registry)
         self._count_what_comes()
@@ -159,6 +162,11 @@ class Metrics(Watch):
             "How long attempts took.",
             _ATTEMPT_SECONDS,
             "format",
+        )
+        self._expired = Counter(
+            "taskbell_deliveries_expired",
+            "Deliveries kept for a paused subscription that were canceled at retention.",
+            registry=self._registry,
         )
         for event_type in EVENT_TYPES:
             self._events[(event_type,)].inc(0)
@@ -219,11 +227,13 @@ class Metrics(Watch):
         for event_type in committed.events:
             _add(events, (event_type,))
         pushes: Tally = {}
-        for _, item, answer in committed.done:
+        for name, item, answer in committed.done:
             if isinstance(item, Report):
                 self._reported(item, answer, pushes)
             elif isinstance(item, Finished):
                 self._attempted(item)
+            elif name == expire_waiting.name:
+                self._expired.inc(answer)
             elif isinstance(item, Unread):
                 _add(pushes, (self._known(item.provider), Verdict.UNREADABLE))
         self._events.add(events)
@@ -266,12 +276,16 @@ def _result(finished: Finished) -> str:
 class _BacklogOf(Collector):
     """Gauges of what is open in the store. Without the store only that it is away is told."""
 
-    def __init__(self, store: Store, clock: Clock, monotonic: Callable[[], float]) -> None:
+    def __init__(
+        self, store: Store, clock: Clock, monotonic: Callable[[], float], retention: timedelta
+    ) -> None:
         self._store = store
         self._clock = clock
+        self._retention = retention
         self._monotonic = monotonic
         self._asked_at = -math.inf
         self._found: Backlog | None = None
+        self._kept = Kept(0, {})
 
     async def refresh(self) -> None:
         """Ask the store, unless it was asked a moment ago."""
@@ -281,6 +295,8 @@ class _BacklogOf(Collector):
         self._asked_at = now
         try:
             self._found = await self._store.read(read_backlog)
+            soon = self._clock() - self._retention + EXPIRING_WITHIN
+            self._kept = await self._store.read(count_kept, soon)
         except StoreUnavailableError:
             self._found = None
 
@@ -305,11 +321,19 @@ class _BacklogOf(Collector):
 
     def _deliveries(self, found: Backlog) -> Iterator[Metric]:
         counts = GaugeMetricFamily(
-            "taskbell_deliveries_open", "Deliveries that wait or are sent.", labels=["status"]
+            "taskbell_deliveries_open",
+            "Deliveries that wait, are kept while paused, or are sent.",
+            labels=["status"],
         )
-        counts.add_metric(["pending"], found.waiting)
+        counts.add_metric(["pending"], max(0, found.waiting - self._kept.count))
+        counts.add_metric(["kept"], self._kept.count)
         counts.add_metric(["in_flight"], found.in_flight)
         yield counts
+        yield GaugeMetricFamily(
+            "taskbell_deliveries_expiring",
+            "Deliveries kept for paused subscriptions that expire within a day.",
+            sum(self._kept.expiring.values()),
+        )
         yield GaugeMetricFamily(
             "taskbell_deliveries_overdue_seconds",
             "How long ago the first waiting delivery was due.",

@@ -63,6 +63,7 @@ def _subscription_pages(service: Service) -> SubscriptionPages:
         signing=[name for name, sink in sinks().items() if sink.service is None],
         preview=partial(preview_of, service),
         chat_at=format_at,
+        retention=service.settings.retention,
     )
 
 

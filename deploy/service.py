@@ -21,6 +21,7 @@ import httpx
 from deploy import __version__
 from deploy.admission import Rooms, make_rooms
 from deploy.descriptors import descriptors
+from deploy.expiry import Expiry
 from deploy.metrics import Metrics
 from deploy.network import shown
 from deploy.secret_urls import hide_secret_urls
@@ -143,10 +144,12 @@ class Service:
 
     async def _tidy(self) -> None:
         """Remove what retention has passed over, a step at a time."""
+        expiry = Expiry(self.store, self.clock, self.settings.retention)
         while True:
             removed = 0
             try:
-                removed = await self.store.write(prune, Prune(self.settings.retention))
+                removed = await expiry.step()
+                removed += await self.store.write(prune, Prune(self.settings.retention))
             except StoreError as error:
                 logger.info("nothing is tidied up now: %s", error)
             except Exception:  # a bug here must not end it for good
@@ -184,7 +187,9 @@ def make_service(
     access = Access(store, monotonic)
     access.listen(feed.recheck)  # streams and waits end with their key
     feed.check = access.look
-    metrics = Metrics(store, clock, monotonic, followers=lambda: len(feed))
+    metrics = Metrics(
+        store, clock, monotonic, followers=lambda: len(feed), retention=settings.retention
+    )
     store.watch(metrics.committed if traces is None else _both(metrics.committed, traces.committed))
     words = UnknownWords()
     metrics.unknown_words = lambda: len(words)

@@ -473,6 +473,14 @@ class SpanReplayInput(Input):
     cursor: Id | None = None
 
 
+class ResumeInput(Input):
+    """backlog: send (the default) delivers what was kept, in order; skip cancels it."""
+
+    shown_in_audit = frozenset({"backlog"})
+
+    backlog: Literal["send", "skip"] = "send"
+
+
 class SubscriptionView(BaseModel):
     """headers shows the names alone: their values may be secrets.
 
@@ -497,6 +505,8 @@ class SubscriptionView(BaseModel):
     active: bool
     disabled_reason: str | None
     failing_since: Time | None
+    waiting: int
+    waiting_expires_at: Time | None
     warnings: list[str]
     created_at: Time
     updated_at: Time

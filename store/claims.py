@@ -29,6 +29,7 @@ from sqlalchemy import (
 )
 
 from store.among import among
+from store.backlog import settle
 from store.bulk import Bulk
 from store.damaged import what_can_be_read
 from store.database import CLAIM_LOCK, unreadable
@@ -86,11 +87,7 @@ claim: Operation[Claim, Catch] = Operation("claim", _claim, order=9)
 
 def _claim_one(tx: Tx, wish: Claim) -> Catch:
     waiting = waiting_subscriptions(tx)
-    active = [
-        (tx.subscriptions[sid], at)
-        for sid, at in waiting
-        if sid in tx.subscriptions and tx.subscriptions[sid].active
-    ]
+    active, kept, more = _settled(tx, waiting)
     due = [subscription for subscription, at in active if at <= tx.now]
     turns = _turns(tx, due)
     limit = tx.reserve(wish.outlet, wish.limit) if wish.outlet else wish.limit
@@ -98,16 +95,44 @@ def _claim_one(tx: Tx, wish: Claim) -> Catch:
     taken = _lease(tx, ids, wish) if ids else ()
     if wish.outlet:
         tx.give_back(wish.outlet, limit - len(taken))
-        wish.outlet.behind = _behind(tx, due, {d.subscription.id for d in taken})
+        wish.outlet.behind = kept | _behind(tx, due, {d.subscription.id for d in taken})
     looks = [at for _, at in active if at > tx.now]
     looks += [turn.at if turn.ready == 0 else tx.now for turn in turns.values()]
     if len(due) > len(turns):
         # the rest waits for a place in flight, or for the delivery before it: both wake us
         looks.append(tx.now + _LOOK_AGAIN)
-    leftovers = any(
-        sid not in tx.subscriptions or tx.subscriptions[sid].disabled_reason for sid, _ in waiting
-    )
+    if more:
+        looks.append(tx.now)
+    known = tx.subscriptions
+    leftovers = any(w.id not in known or known[w.id].disabled_reason for w in waiting)
     return Catch(taken, min(looks, default=None), tx.now, leftovers)
+
+
+def _settled(
+    tx: Tx, waiting: Sequence[Waiting]
+) -> tuple[list[tuple[Subscription, datetime]], set[str], bool]:
+    """Keep what waits for paused subscriptions, release what was kept for those that are active.
+
+    Returns the active ones with their first due time, longest waiting first; those for which some
+    is kept still; and whether there is more to do at once.
+    """
+    active: list[tuple[Subscription, datetime]] = []
+    kept: set[str] = set()
+    more = False
+    for each in waiting:
+        known = tx.subscriptions.get(each.id)
+        if known is None or not (known.active or known.paused):
+            continue
+        released = 0
+        if each.kept or known.paused or known.skipped_through:
+            released, go_on = settle(tx, known, due=each.due is not None, kept=each.kept)
+            more = more or go_on
+        if known.active and each.kept:
+            kept.add(known.id)
+        due = min(each.due or tx.now, tx.now) if released else each.due
+        if known.active and due is not None:
+            active.append((known, due))
+    return sorted(active, key=lambda pair: pair[1]), kept, more
 
 
 def _behind(tx: Tx, due: Sequence[Subscription], served: Collection[str]) -> set[str]:
@@ -156,39 +181,74 @@ _WAITING = text(
               WHERE d.finished_at IS NULL AND d.subscription_id > hop.sid)
       FROM hop WHERE hop.sid IS NOT NULL
     )
-    SELECT hop.sid, (SELECT min(d.due_at) FROM deliveries d
-      WHERE d.finished_at IS NULL AND d.subscription_id = hop.sid) AS due
-    FROM hop WHERE hop.sid IS NOT NULL
+    SELECT hop.sid,
+      (SELECT min(d.due_at) FROM deliveries d
+       WHERE d.finished_at IS NULL AND d.subscription_id = hop.sid
+         AND d.due_at IS NOT NULL) AS due,
+      (SELECT min(d.created_at) FROM deliveries d
+       WHERE d.status = 'pending' AND d.due_at IS NULL AND d.subscription_id = hop.sid) AS kept,
+      CASE WHEN s.active OR s.deleted_at IS NOT NULL OR s.disabled_reason IS NOT NULL
+           THEN 0 ELSE 1 END AS paused
+    FROM hop LEFT JOIN subscriptions s ON s.id = hop.sid
+    WHERE hop.sid IS NOT NULL
     """
 ).columns(sid=deliveries.c.subscription_id.type, due=deliveries.c.due_at.type)
 
 
-def waiting_subscriptions(tx: Tx) -> list[tuple[str, datetime]]:
-    """Each subscription with open deliveries and its first due time, longest waiting first.
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A subscription with open deliveries.
+
+    due: when the first of them is due, None when all are kept without a due time. kept: whether
+    some are. paused: as its row says.
+    """
+
+    id: str
+    due: datetime | None
+    kept: bool
+    paused: bool
+
+
+def waiting_subscriptions(tx: Tx) -> list[Waiting]:
+    """Each subscription with open deliveries.
 
     The query hops from one subscription to the next in the index: 100,000 rows waiting for one
     cost as much as a single one.
     """
     rows = _waiting(tx.connection)
-    if any(due is _UNREADABLE for _, due in rows):
+    if any(row.due is _UNREADABLE for row in rows):
         _mend(tx)
         rows = _waiting(tx.connection)
-    return sorted(rows, key=lambda row: row[1])
+    return rows
 
 
 def first_due(connection: Connection) -> datetime | None:
-    """When something is first to be sent, or a lease to be ended: all that an idle look asks."""
-    return min((due for _, due in _waiting(connection)), default=None)
+    """When something is first to be sent, or a lease to be ended: all that an idle look asks.
+
+    What is kept counts as due at once when its subscription is no longer paused.
+    """
+    moments = [
+        _UNREADABLE if each.kept and not each.paused else each.due for each in _waiting(connection)
+    ]
+    return min((moment for moment in moments if moment is not None), default=None)
 
 
-def _waiting(connection: Connection) -> list[tuple[str, datetime]]:
+def _waiting(connection: Connection) -> list[Waiting]:
     try:
-        found = [(row.sid, row.due) for row in connection.execute(_WAITING)]
+        rows = connection.execute(_WAITING).all()
     except Exception as error:  # what cannot be read fails in many ways; the rest goes on up
         if not unreadable(error):
             raise
-        return [("", _UNREADABLE)]
-    return [(sid, due or _UNREADABLE) for sid, due in found]
+        return [Waiting("", _UNREADABLE, kept=False, paused=False)]
+    return [
+        Waiting(
+            row.sid,
+            row.due if row.due or row.kept else _UNREADABLE,
+            kept=row.kept is not None,
+            paused=bool(row.paused),
+        )
+        for row in rows
+    ]
 
 
 _UNREADABLE = datetime.min.replace(tzinfo=UTC)
@@ -196,7 +256,7 @@ _UNREADABLE = datetime.min.replace(tzinfo=UTC)
 
 
 def _mend(tx: Tx) -> None:
-    nonsense = [deliveries.c.due_at.is_(None)]
+    nonsense = [and_(deliveries.c.due_at.is_(None), deliveries.c.status != word("pending"))]
     if not tx.database.postgresql:  # it takes any text for a time
         nonsense += [
             func.strftime("%s", deliveries.c.due_at).is_(None),
@@ -345,8 +405,8 @@ def _pick(tx: Tx, shares: Sequence[tuple[Subscription, int]], limit: int) -> lis
 def _next() -> Select[Any]:
     """The next deliveries of a subscription, leaving out those whose task has one before them.
 
-    Before them is whatever is in flight, and what is due and older. A delivery that waits for its
-    retry holds nothing back.
+    Before them is whatever is in flight, and what is older and due, or kept without a due time. A
+    delivery that waits for its retry holds nothing back.
     """
     other, now = deliveries.alias(), bindparam("now", type_=deliveries.c.due_at.type)
     # Without fresh statistics PostgreSQL would compare every waiting delivery with every other: by a
@@ -363,7 +423,7 @@ def _next() -> Select[Any]:
             or_(
                 and_(other.c.status == IN_FLIGHT, other.c.due_at > now),
                 and_(
-                    other.c.due_at <= now,
+                    or_(other.c.due_at <= now, other.c.due_at.is_(None)),
                     tuple_(other.c.task_version, other.c.id)
                     < tuple_(deliveries.c.task_version, deliveries.c.id),
                 ),

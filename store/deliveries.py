@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, Select, bindparam, select
 
+from store.backlog import keep
 from store.bulk import Bulk
 from store.errors import ConflictError, NotFoundError, StoreError
 from store.ids import new_id
@@ -63,7 +64,8 @@ class Finished:
 
 def _finish(tx: Tx, items: Sequence[Finished]) -> list[None]:
     held = _still_held(tx, items)
-    tx.write(_FINISH, [_finish_values(item, tx.now) for item in items])
+    paused = {known.id for known in tx.subscriptions.values() if known.paused}
+    tx.write(_FINISH, [_finish_values(item, paused, tx.now) for item in items])
     tx.write(_INSERT_ATTEMPTS, [_attempt_row(item) for item in items])
     buried = [item for item in items if not item.delivered and item.retry_in is None]
     announce_dead(tx, [i.delivery.id for i in buried if i.delivery.id in held and not i.refused])
@@ -113,14 +115,22 @@ def _still_held(tx: Tx, items: Sequence[Finished]) -> set[str]:
     return {row.id for row in rows if fences[row.id] == row.fence}
 
 
-def _finish_values(item: Finished, now: datetime) -> dict[str, Any]:
-    again = item.retry_in is not None and not item.delivered
+def _finish_values(item: Finished, paused: Collection[str], now: datetime) -> dict[str, Any]:
+    """The new values; what did not arrive at a paused subscription is kept with the rest.
+
+    A refusal as well: paused, it is disabled by nobody.
+    """
+    kept = item.delivery.subscription.id in paused
+    again = not item.delivered and (
+        item.retry_in is not None or (kept and item.refused is not None)
+    )
     status = "delivered" if item.delivered else "pending" if again else "dead"
+    due = now + item.retry_in if again and item.retry_in is not None and not kept else None
     return {
         "delivery": item.delivery.id,
         "held_fence": item.delivery.fence,
         "status_now": status,
-        "due": now + item.retry_in if again and item.retry_in is not None else None,
+        "due": due,
         "failed": 0 if item.delivered else 1,
         "trouble": None if item.delivered else clean(item.attempt.error or "", 500),
         "over": None if again else now,
@@ -247,12 +257,9 @@ def announce_dead(tx: Tx, ids: Iterable[str]) -> None:
 
 
 def _retry(tx: Tx, ids: Sequence[str]) -> list[StoreError | None]:
-    found = {
-        row.id: row.status
-        for row in tx.connection.execute(
-            select(deliveries.c.id, deliveries.c.status).where(deliveries.c.id.in_(ids))
-        )
-    }
+    columns = (deliveries.c.id, deliveries.c.status, deliveries.c.subscription_id)
+    rows = tx.connection.execute(select(*columns).where(deliveries.c.id.in_(ids))).all()
+    found = {row.id: row.status for row in rows}
     answers: list[StoreError | None] = []
     again = []
     for delivery_id in ids:
@@ -270,12 +277,18 @@ def _retry(tx: Tx, ids: Sequence[str]) -> list[StoreError | None]:
             .where(deliveries.c.id.in_(again), deliveries.c.status != "in_flight")
             .values(status="pending", due_at=tx.now, failures=0, claims=0, finished_at=None)
         )
+        known = (tx.subscriptions.get(row.subscription_id) for row in rows if row.id in again)
+        for subscription_id in {each.id for each in known if each and each.paused}:
+            keep(tx, subscription_id)
         tx.wake(DELIVERIES)
     return answers
 
 
 retry: Operation[str, None] = Operation("retry", _retry)
-"""Put a delivery that is dead, canceled or waiting back on the schedule's start, due now."""
+"""Put a delivery that is dead, canceled or waiting back on the schedule's start, due now.
+
+For a paused subscription it is kept with what waits.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,7 +312,8 @@ def _replay_one(tx: Tx, item: Replay) -> list[str] | StoreError:
         return NotFoundError(f"no event {item.event_id}")
     if item.subscription_id is None:
         metadata = json.loads(event.body)["data"].get("task", {}).get("metadata", {})
-        chosen = interested(tx.subscriptions, event.type, event.provider, metadata, event.body)
+        wanting = interested(tx.subscriptions, event.type, event.provider, metadata, event.body)
+        chosen = [subscription for subscription in wanting if subscription.active]
     elif item.subscription_id in tx.subscriptions:
         chosen = [tx.subscriptions[item.subscription_id]]
     else:

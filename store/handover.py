@@ -118,8 +118,12 @@ _LANES_IN_USE = select(deliveries.c.task_id, deliveries.c.subscription_id).where
     among(deliveries.c.task_id, "ids"),
     deliveries.c.task_id.is_not(None),
     text(OPEN),
-    # what waits for its retry holds nothing back
-    or_(deliveries.c.status == IN_FLIGHT, deliveries.c.due_at <= bindparam("now")),
+    # what waits for its retry holds nothing back; what is kept does
+    or_(
+        deliveries.c.status == IN_FLIGHT,
+        deliveries.c.due_at <= bindparam("now"),
+        deliveries.c.due_at.is_(None),
+    ),
 )
 
 

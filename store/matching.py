@@ -29,7 +29,8 @@ DEFAULT_MAX_IN_FLIGHT = 32
 class Subscription:
     """A URL that wants events. secrets and headers are locked (store/vault.py).
 
-    url is as it is shown; url_locked, where there is one, is the whole of it.
+    url is as it is shown; url_locked, where there is one, is the whole of it. skipped_through: the
+    last of the deliveries that are being canceled since it was resumed without them.
     """
 
     id: str
@@ -57,6 +58,12 @@ class Subscription:
     condition: Condition | None = field(default=None, compare=False, repr=False)
     shape: str | None = None
     method: str | None = None
+    skipped_through: str | None = None
+
+    @property
+    def paused(self) -> bool:
+        """Whether a person switched it off, so that what it wants is kept for it."""
+        return not self.active and self.disabled_reason is None
 
     @property
     def places(self) -> int:
@@ -101,6 +108,7 @@ def subscription_from_row(row: Row[Any]) -> Subscription:
         url_locked=values["url_locked"],
         service_secret_locked=values["service_secret_locked"],
         language=values["language"],
+        skipped_through=values["skipped_through"],
     )
 
 
@@ -166,11 +174,15 @@ def interested(
     metadata: Mapping[str, Any],
     body: bytes,
 ) -> list[Subscription]:
-    """The active subscriptions that want an event. body: read once, and only for a filter."""
+    """The subscriptions that want an event: active, or paused, which get it when they are resumed.
+
+    body: read once, and only for a filter.
+    """
     wanting = [
         subscription
         for subscription in known.values()
-        if subscription.active and wants(subscription.interest, event_type, provider, metadata)
+        if (subscription.active or subscription.paused)
+        and wants(subscription.interest, event_type, provider, metadata)
     ]
     if all(subscription.condition is None for subscription in wanting):
         return wanting

@@ -30,9 +30,19 @@ def insert_events(
         tx.events += [row["type"] for row in event_rows]
         tx.wake(EVENTS)
     if delivery_rows:
-        if not hand_over(tx, event_rows, delivery_rows):
+        due = _due(tx, delivery_rows)
+        if due and not hand_over(tx, event_rows, due):
             tx.wake(DELIVERIES)
         tx.write(_INSERT_DELIVERIES, delivery_rows)
+
+
+def _due(tx: Tx, delivery_rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return those that are not for a paused subscription, whose rows lose their due time."""
+    paused = {known.id for known in tx.subscriptions.values() if known.paused}
+    for row in delivery_rows:
+        if row["subscription_id"] in paused:
+            row["due_at"] = None
+    return [row for row in delivery_rows if row["due_at"] is not None]
 
 
 _INSERT_EVENTS = Bulk(

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
-from sqlalchemy import and_, or_, select, text
+from sqlalchemy import ColumnElement, Select, and_, exists, or_, select, text
 
 from store.audit import forget_audit
+from store.backlog import EXPIRED, awaited, expire
 from store.callback_tokens import forget_ended
 from store.callback_urls import forget_ended_urls
 from store.claims import waiting_subscriptions
@@ -33,33 +35,78 @@ ORPHANS_KEPT = timedelta(days=7)
 """Receipts of what became of no task: bodies that could not be read, pushes for another task."""
 
 
+EXPIRED_SHOWN = timedelta(days=1)
+"""How long a delivery that expired stays to be looked at, with its event and its task."""
+
+_LOOKED_AT = 10
+
+
 def _prune(tx: Tx, items: Sequence[Prune]) -> list[int]:
     return [_prune_one(tx, item) for item in items]
 
 
 prune: Operation[Prune, int] = Operation("prune", _prune, order=3)
-"""Answers how many rows went, of tasks, events, receipts, tokens, audit, states; 0: nothing is left to do."""
+"""Answers how many rows went, of tasks, events, receipts, tokens, audit, states; 0: nothing is left to do.
+
+An event that is kept for a paused subscription stays: its deliveries expire, and it goes a day later.
+"""
 
 
-def _prune_one(tx: Tx, item: Prune) -> int:
+def _expire_waiting(tx: Tx, items: Sequence[Prune]) -> list[int]:
+    return [expire(tx, _passed(tx, item).awaited) for item in items]
+
+
+expire_waiting: Operation[Prune, int] = Operation("expire_waiting", _expire_waiting, order=3)
+"""Cancel what was kept for a paused subscription past retention; answers how many deliveries."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Passed:
+    """Tasks and events that may go now. awaited: events that may not, for they are kept for somebody."""
+
+    task_ids: list[str]
+    event_ids: list[str]
+    awaited: set[str]
+
+
+def _passed(tx: Tx, item: Prune) -> _Passed:
     before = tx.now - item.keep
-    ended = tx.connection.execute(
-        select(tasks.c.id)
+    ended = (
+        select(tasks.c.id.label("task_id"))
         .where(text(ENDED), tasks.c.updated_at < before)
         .order_by(tasks.c.updated_at)
-        .limit(item.limit)
+        .limit(_LOOKED_AT * item.limit)
+        .subquery()
     )
-    task_ids = list(ended.scalars())
-    of_tasks = select(events.c.id).where(events.c.task_id.in_(task_ids)) if task_ids else None
+    held = _held(tx, events.c.task_id == ended.c.task_id)
+    task_ids = _ids(tx, select(ended.c.task_id).where(~held).limit(item.limit))
     own = (
         select(events.c.id)
         .where(events.c.task_id.is_(None), events.c.created_at < before)
         .order_by(events.c.cursor)
-        .limit(item.limit)
+        .limit(_LOOKED_AT * item.limit)
+        .subquery()
     )
-    event_ids = list(tx.connection.execute(own).scalars())
-    if of_tasks is not None:
-        event_ids += tx.connection.execute(of_tasks).scalars()
+    held = _held(tx, events.c.id == own.c.id)
+    event_ids = _ids(tx, select(own.c.id).where(~held).limit(item.limit))
+    of_tasks = {}
+    if task_ids:
+        query = select(events.c.id, events.c.task_id).where(events.c.task_id.in_(task_ids))
+        of_tasks = {row.id: row.task_id for row in tx.connection.execute(query)}
+    kept = awaited(tx.connection, [*event_ids, *of_tasks])
+    late = {of_tasks[each] for each in kept if each in of_tasks}
+    return _Passed(
+        task_ids=[each for each in task_ids if each not in late],
+        event_ids=[each for each in event_ids if each not in kept]
+        + [event for event, task in of_tasks.items() if task not in late],
+        awaited=kept,
+    )
+
+
+def _prune_one(tx: Tx, item: Prune) -> int:
+    passed = _passed(tx, item)
+    task_ids, event_ids = passed.task_ids, passed.event_ids
+    expired = expire(tx, passed.awaited)
     _delete_events(tx, event_ids)
     orphans = (
         select(receipts.c.id)
@@ -79,7 +126,28 @@ def _prune_one(tx: Tx, item: Prune) -> int:
     states = forget_states(tx, item.keep, item.limit)
     forget_hour(tx)
     over = forget_logins(tx, item.limit)
-    return len(task_ids) + len(event_ids) + len(receipt_ids) + tokens + audited + states + over
+    removed = len(task_ids) + len(event_ids) + len(receipt_ids)
+    return removed + tokens + audited + states + over + expired
+
+
+def _ids(tx: Tx, query: Select[Any]) -> list[str]:
+    return list(tx.connection.execute(query).scalars())
+
+
+def _held(tx: Tx, of: ColumnElement[bool]) -> ColumnElement[bool]:
+    """Whether a delivery of these events expired lately, and is to be seen for a while."""
+    return exists(
+        select(word(1))
+        .select_from(events)
+        .join(deliveries, deliveries.c.event_id == events.c.id)
+        .where(
+            of,
+            deliveries.c.status == "canceled",
+            deliveries.c.last_error == EXPIRED,
+            deliveries.c.finished_at > tx.now - EXPIRED_SHOWN,
+        )
+        .correlate_except(events, deliveries)
+    )
 
 
 def _delete_events(tx: Tx, event_ids: list[str]) -> None:
@@ -96,9 +164,10 @@ def _cancel_leftovers(tx: Tx, limits: Sequence[int]) -> list[int]:
     answers = []
     for limit in limits:
         gone = [
-            (sid, tx.subscriptions.get(sid))
-            for sid, _ in waiting_subscriptions(tx)
-            if sid not in tx.subscriptions or tx.subscriptions[sid].disabled_reason is not None
+            (each.id, tx.subscriptions.get(each.id))
+            for each in waiting_subscriptions(tx)
+            if each.id not in tx.subscriptions
+            or tx.subscriptions[each.id].disabled_reason is not None
         ]
         canceled = 0
         for sid, known in gone:

@@ -14,7 +14,7 @@ from store.database import MIGRATION_LOCK, Database, direct_database, translated
 from store.errors import SchemaError, StoreError
 from store.tables import counters
 
-HEAD = "0013"
+HEAD = "0014"
 """The newest migration. A test holds it against store/migrations/versions."""
 
 OLDEST = "0004"

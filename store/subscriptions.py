@@ -9,7 +9,8 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from store.errors import ChangedMeanwhileError, NotFoundError, StoreError
+from store.backlog import STEP, keep, newest_waiting, skip
+from store.errors import ChangedMeanwhileError, ConflictError, NotFoundError, StoreError
 from store.ids import new_id
 from store.matching import Subscription, interested, subscription_from_row
 from store.outbox import DELIVERIES, delivery_row, event_row, insert_events
@@ -109,11 +110,24 @@ def _edit(tx: Tx, items: Sequence[Edit]) -> list[Subscription | StoreError]:
             continue
         values = dict(item.values)
         if values.get("active"):
-            values |= {"disabled_reason": None, "failing_since": None}
+            values |= _RESUMED
         _update(tx, item.subscription_id, values)
-        tx.wake(DELIVERIES)
+        _pace(tx, item.subscription_id)
         answers.append(tx.subscriptions[item.subscription_id])
     return answers
+
+
+_RESUMED = {"active": True, "disabled_reason": None, "failing_since": None}
+
+
+def _pace(tx: Tx, subscription_id: str) -> None:
+    """See to what waits for a subscription that was paused or resumed; claims do the rest."""
+    if tx.subscriptions[subscription_id].paused:
+        keep(tx, subscription_id)
+    elif tx.outlet:
+        # what comes now must not overtake what was kept
+        tx.outlet.behind = {*tx.outlet.behind, subscription_id}
+    tx.wake(DELIVERIES)
 
 
 edit: Operation[Edit, Subscription] = Operation("edit_subscription", _edit)
@@ -127,6 +141,59 @@ def _still(tx: Tx, seen: Subscription) -> bool:
     query = select(*columns).where(subscriptions.c.id == seen.id)
     row = tx.connection.execute(tx.database.locked(query)).first()
     return row is not None and all(getattr(seen, name) == row._mapping[name] for name in _BOUND)
+
+
+def _pause(tx: Tx, ids: Sequence[str]) -> list[Subscription | StoreError]:
+    answers: list[Subscription | StoreError] = []
+    for subscription_id in ids:
+        known = tx.subscriptions.get(subscription_id)
+        if known is None:
+            answers.append(NotFoundError(f"no subscription {subscription_id}"))
+        elif known.disabled_reason is not None:
+            answers.append(
+                ConflictError(
+                    f"the subscription is disabled ({known.disabled_reason}) and nothing is kept"
+                    " for it: resume it first"
+                )
+            )
+        else:
+            if known.active:
+                _update(tx, subscription_id, {"active": False})
+                _pace(tx, subscription_id)
+            answers.append(tx.subscriptions[subscription_id])
+    return answers
+
+
+pause: Operation[str, Subscription] = Operation("pause_subscription", _pause)
+"""Send nothing more, and keep what it wants until it is resumed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """Send again: what was kept first and in order, or, with skip, only what comes from now on."""
+
+    subscription_id: str
+    skip: bool = False
+
+
+def _resume(tx: Tx, items: Sequence[Resume]) -> list[Subscription | StoreError]:
+    answers: list[Subscription | StoreError] = []
+    for item in items:
+        known = tx.subscriptions.get(item.subscription_id)
+        if known is None:
+            answers.append(NotFoundError(f"no subscription {item.subscription_id}"))
+            continue
+        values: dict[str, Any] = dict(_RESUMED)
+        if item.skip and skip(tx, known.id) == STEP:  # there may be more: claims go on
+            values["skipped_through"] = newest_waiting(tx.connection, known.id)
+        _update(tx, known.id, values)
+        _pace(tx, known.id)
+        answers.append(tx.subscriptions[known.id])
+    return answers
+
+
+resume: Operation[Resume, Subscription] = Operation("resume_subscription", _resume)
+"""It enables a disabled subscription as well."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -209,6 +209,7 @@ class SubscriptionRow(Base, table=True):
     next_send_at: datetime | None = Field(default=None, sa_type=UtcTime)  # the rate's next turn
     active: bool
     disabled_reason: str | None = Field(default=None, sa_type=Text)
+    skipped_through: str | None = Field(default=None, max_length=40)  # store/backlog.py
     failing_since: datetime | None = Field(default=None, sa_type=UtcTime)
     created_at: datetime = Field(sa_type=UtcTime)
     updated_at: datetime = Field(sa_type=UtcTime)
@@ -226,6 +227,12 @@ class DeliveryRow(Base, table=True):
         _partial(
             "ix_deliveries_in_flight", "subscription_id", "due_at", where="status = 'in_flight'"
         ),
+        # what is kept for paused subscriptions: store/backlog.py
+        _partial(
+            "ix_deliveries_kept",
+            *("subscription_id", "created_at", "id"),
+            where="status = 'pending' AND due_at IS NULL",
+        ),
         _partial("ix_deliveries_dead", "id", where="status IN ('dead', 'canceled')"),
         Index("ix_deliveries_event_id", "event_id"),
         Index("ix_deliveries_subscription_id_id", "subscription_id", "id"),
@@ -239,7 +246,7 @@ class DeliveryRow(Base, table=True):
     task_id: str | None = Field(default=None, max_length=40)
     task_version: int
     status: str = Field(max_length=12)
-    # when it may be sent; while in flight, the lease's end
+    # when it may be sent; while in flight, the lease's end; none while it is kept for a paused one
     due_at: datetime | None = Field(default=None, sa_type=UtcTime)
     owner: str | None = Field(default=None, max_length=64)
     fence: int

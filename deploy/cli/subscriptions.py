@@ -40,6 +40,8 @@ def register(app: typer.Typer) -> None:
     group.command(
         epilog="Example: taskbell subscriptions edit sub_01kb3x0e5x --format slack",
     )(edit)
+    group.command(epilog="Example: taskbell subscriptions pause sub_01kb3x0e5x")(pause)
+    group.command(epilog="Example: taskbell subscriptions resume sub_01kb3x0e5x --skip")(resume)
     app.add_typer(group, name="subscriptions")
 
 
@@ -196,6 +198,42 @@ def edit(
         output.message(f"warning: {warning}")
 
 
+def pause(context: typer.Context, subscription_id: SubscriptionId, as_json: Json = False) -> None:
+    """Send a subscription nothing more. What it wants is kept until it is resumed."""
+    with surroundings(context).connect() as api:
+        paused = api.post(f"{_one(subscription_id)}/pause", {}).body
+    if as_json:
+        output.json_line(paused)
+        return
+    output.result(f"{subscription_id} paused, {_waiting(paused)}")
+    expires_at = paused.get("waiting_expires_at")
+    if expires_at:
+        output.message(f"the first of them expires {output.when(expires_at, None)}")
+
+
+def resume(
+    context: typer.Context,
+    subscription_id: SubscriptionId,
+    skip: Annotated[
+        bool, typer.Option("--skip", help="Cancel what was kept in the place of sending it.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Send a subscription events again: what was kept first, in order. Enables a disabled one."""
+    body = {"backlog": "skip"} if skip else {}
+    with surroundings(context).connect() as api:
+        resumed = api.post(f"{_one(subscription_id)}/resume", body).body
+    if as_json:
+        output.json_line(resumed)
+    else:
+        output.result(f"{subscription_id} active, {_waiting(resumed)}")
+
+
+def _waiting(row: dict[str, Any]) -> str:
+    count = row.get("waiting") or 0
+    return "1 delivery waits" if count == 1 else f"{count} deliveries wait"
+
+
 def _one(subscription_id: str) -> str:
     from deploy.cli.client import segment
 
@@ -221,7 +259,7 @@ def _columns(now: datetime | None) -> list[Column]:
         Column("PROVIDERS", lambda row: _joined(row.get("providers")) or "all", spare=True),
         Column("FORMAT", lambda row: row.get("format"), spare=True),
         Column("CREATED", lambda row: output.when(row.get("created_at"), now), spare=True),
-        Column("NOTE", lambda row: row.get("disabled_reason") or row.get("description")),
+        Column("NOTE", _note),
     ]
 
 
@@ -229,6 +267,12 @@ def _state(row: dict[str, Any]) -> str:
     if row.get("active"):
         return "active"
     return "disabled" if row.get("disabled_reason") else "paused"
+
+
+def _note(row: dict[str, Any]) -> str:
+    waiting = row.get("waiting")
+    kept = f"{waiting} waiting" if waiting and not row.get("active") else None
+    return ", ".join(filter(None, (row.get("disabled_reason"), kept, row.get("description"))))
 
 
 def _joined(values: Any) -> str:

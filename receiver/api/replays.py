@@ -56,10 +56,9 @@ class ReplayApi:
         found = await self.store.read(get_subscription, subscription_id)
         if found is None:
             raise NotFoundError("no such subscription")
-        if not found.active:
-            reason = f" ({found.disabled_reason})" if found.disabled_reason else ""
+        if found.disabled_reason is not None:  # to a paused one it is kept
             raise ConflictError(
-                f"the subscription is not active{reason}: PATCH it with active true first"
+                f"the subscription is disabled ({found.disabled_reason}): resume it first"
             )
         return found
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from operator import attrgetter
@@ -14,6 +14,7 @@ from receiver.endpoint import Call, Endpoint, Reply
 from receiver.models import (
     ListQuery,
     Page,
+    ResumeInput,
     SubscriptionInput,
     SubscriptionPatch,
     SubscriptionView,
@@ -23,6 +24,7 @@ from receiver.models import (
 from receiver.places import Places
 from receiver.problems import Problem
 from store import subscriptions
+from store.backlog import Backlog, read_backlogs
 from store.errors import ChangedMeanwhileError, ConflictError, NotFoundError
 from store.keys import Scope
 from store.matching import Subscription
@@ -67,6 +69,7 @@ class SubscriptionApi:
     rules: Rules
     try_out: Callable[[Subscription], Awaitable[Trial]]
     strangers: Places
+    retention: timedelta
 
     def endpoints(self) -> list[Endpoint]:
         one = "/v1/subscriptions/{id}"
@@ -99,7 +102,7 @@ class SubscriptionApi:
             Endpoint(
                 "PATCH",
                 one,
-                "Change a subscription; active true also enables a disabled one",
+                "Change a subscription; active false pauses it, true resumes or enables it",
                 self.change,
                 {200: SubscriptionView},
                 Scope.WRITE,
@@ -113,6 +116,25 @@ class SubscriptionApi:
                 self.delete,
                 {204: None},
                 Scope.WRITE,
+                problems=(404,),
+            ),
+            Endpoint(
+                "POST",
+                f"{one}/pause",
+                "Pause a subscription; what it wants is kept until it is resumed",
+                self.pause,
+                {200: SubscriptionView},
+                Scope.WRITE,
+                problems=(404, 409),
+            ),
+            Endpoint(
+                "POST",
+                f"{one}/resume",
+                "Resume a subscription; what was kept goes out in order, or is skipped",
+                self.resume,
+                {200: SubscriptionView},
+                Scope.WRITE,
+                body=ResumeInput,
                 problems=(404,),
             ),
             Endpoint(
@@ -162,19 +184,21 @@ class SubscriptionApi:
             ),
             changed=attrgetter("id"),
         )
-        return Reply(201, self._with_secret(made, secret))
+        return Reply(201, await self._with_secret(made, secret))
 
     async def list(self, call: Call) -> Reply:
         query = call.query(ListQuery)
         found = await self.store.read(
             subscriptions.list_subscriptions, limit=query.limit + 1, before=query.cursor
         )
-        page = [self._view(each) for each in found[: query.limit]]
+        listed = found[: query.limit]
+        backlogs = await self._backlogs(listed)
+        page = [self._view(each, backlogs.get(each.id)) for each in listed]
         cursor = page[-1].id if len(found) > query.limit else None
         return Reply(200, Page[SubscriptionView](data=page, next_cursor=cursor))
 
     async def show(self, call: Call) -> Reply:
-        return Reply(200, self._view(await self._subscription(call)))
+        return Reply(200, await self._viewed(await self._subscription(call)))
 
     async def change(self, call: Call) -> Reply:
         wish = call.body(SubscriptionPatch)
@@ -202,7 +226,18 @@ class SubscriptionApi:
         edit = subscriptions.Edit(known.id, values, seen=known)
         remarks = change.move.remarks() if change.move else None
         changed = await call.write(self.store, subscriptions.edit, edit, remarks=remarks)
-        return Reply(200, self._view(changed))
+        return Reply(200, await self._viewed(changed))
+
+    async def pause(self, call: Call) -> Reply:
+        paused = await call.write(self.store, subscriptions.pause, call.path["id"])
+        return Reply(200, await self._viewed(paused))
+
+    async def resume(self, call: Call) -> Reply:
+        skip = call.body(ResumeInput).backlog == "skip"
+        wish = subscriptions.Resume(call.path["id"], skip=skip)
+        return Reply(
+            200, await self._viewed(await call.write(self.store, subscriptions.resume, wish))
+        )
 
     async def delete(self, call: Call) -> Reply:
         await call.write(self.store, subscriptions.delete, call.path["id"])
@@ -226,7 +261,7 @@ class SubscriptionApi:
         secret = self.rules.new_secret()
         rotation = subscriptions.Rotation(call.path["id"], self.vault.lock(secret), SECRET_OVERLAP)
         rotated = await call.write(self.store, subscriptions.rotate, rotation)
-        return Reply(200, self._with_secret(rotated, secret))
+        return Reply(200, await self._with_secret(rotated, secret))
 
     @property
     def _destinations(self) -> Destinations:
@@ -252,14 +287,22 @@ class SubscriptionApi:
             raise NotFoundError("no such subscription")
         return found
 
-    def _view(self, known: Subscription) -> SubscriptionView:
-        return SubscriptionView(**self._fields(known))
+    async def _backlogs(self, listed: Sequence[Subscription]) -> dict[str, Backlog]:
+        return await self.store.read(read_backlogs, [each.id for each in listed])
 
-    def _with_secret(self, known: Subscription, secret: str) -> SubscriptionWithSecret:
-        return SubscriptionWithSecret(**self._fields(known), secret=secret)
+    async def _viewed(self, known: Subscription) -> SubscriptionView:
+        return self._view(known, (await self._backlogs([known])).get(known.id))
 
-    def _fields(self, known: Subscription) -> dict[str, Any]:
+    def _view(self, known: Subscription, backlog: Backlog | None) -> SubscriptionView:
+        return SubscriptionView(**self._fields(known, backlog))
+
+    async def _with_secret(self, known: Subscription, secret: str) -> SubscriptionWithSecret:
+        backlog = (await self._backlogs([known])).get(known.id)
+        return SubscriptionWithSecret(**self._fields(known, backlog), secret=secret)
+
+    def _fields(self, known: Subscription, backlog: Backlog | None) -> dict[str, Any]:
         interest = known.interest
+        oldest = backlog.oldest if backlog else None
         advice = self.rules.advice(known.url, known.format)
         return {
             "id": known.id,
@@ -280,6 +323,8 @@ class SubscriptionApi:
             "active": known.active,
             "disabled_reason": known.disabled_reason,
             "failing_since": known.failing_since,
+            "waiting": backlog.waiting if backlog else 0,
+            "waiting_expires_at": oldest + self.retention if oldest else None,
             "warnings": [advice] if advice else [],
             "created_at": known.created_at,
             "updated_at": known.updated_at,

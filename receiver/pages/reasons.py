@@ -20,6 +20,8 @@ _KINDS = (
     ("format", r"format '"),
     ("parked", r"parked:"),
     ("gone", r"410 Gone"),
+    ("expired", r"expired$"),
+    ("skipped", r"skipped$"),
 )
 _PATTERNS = tuple((kind, re.compile(pattern)) for kind, pattern in _KINDS)
 _STATUS = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Annotated, Any
 from urllib.parse import urlencode, urlsplit
 
@@ -17,6 +18,7 @@ from receiver.pages.reasons import explanation
 from receiver.pages.tasks import Words, shown
 from receiver.pages.visit import Visit
 from receiver.problems import Problem
+from store.backlog import EXPIRING_WITHIN, Backlog, read_backlogs
 from store.errors import NotFoundError
 from store.events import EVENT_TYPES
 from store.keys import Scope
@@ -79,7 +81,8 @@ class Preview:
 class SubscriptionPages:
     """formats: how each is called, by its name; signing: those whose secret a receiver checks.
 
-    chat_at: the chat format that the host of a URL belongs to.
+    chat_at: the chat format that the host of a URL belongs to. retention: how long what waits is
+    kept.
     """
 
     store: Store
@@ -87,6 +90,7 @@ class SubscriptionPages:
     signing: Sequence[str]
     preview: Callable[[Subscription], Awaitable[Preview]]
     chat_at: Callable[[str], str | None]
+    retention: timedelta
 
     def pages(self) -> list[Page]:
         one = "/subscriptions/{id}"
@@ -135,9 +139,16 @@ class SubscriptionPages:
             subscriber=subscriber,
             preview=await self.preview(subscriber.subscription),
             misplaced=self._misplaced(subscriber.subscription),
+            backlog=await self._backlog(visit.id),
+            retention=self.retention,
+            expires_soon=EXPIRING_WITHIN,
             look=LOOK,
             **self._common(),
         )
+
+    async def _backlog(self, subscription_id: str) -> Backlog:
+        found = await self.store.read(read_backlogs, [subscription_id])
+        return found.get(subscription_id, Backlog())
 
     def _misplaced(self, known: Subscription) -> str | None:
         """Return the chat format that a URL's host wants, where the subscription has another."""
@@ -159,12 +170,14 @@ class SubscriptionPages:
         return self._secret(visit, made, "created")
 
     async def pause(self, visit: Visit) -> Response:
-        await visit.act("subscription.changed", {"active": False})
+        await visit.act("subscription.paused")
         return visit.see_other(f"/subscriptions/{visit.id}", "subscription.paused")
 
     async def resume(self, visit: Visit) -> Response:
-        await visit.act("subscription.changed", {"active": True})
-        return visit.see_other(f"/subscriptions/{visit.id}", "subscription.resumed")
+        skip = visit.form.get("backlog") == "skip"
+        await visit.act("subscription.resumed", {"backlog": "skip" if skip else "send"})
+        said = "subscription.resumed_skipping" if skip else "subscription.resumed"
+        return visit.see_other(f"/subscriptions/{visit.id}", said)
 
     async def test(self, visit: Visit) -> Response:
         subscriber = await self._subscriber(visit)

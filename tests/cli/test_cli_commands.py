@@ -200,6 +200,36 @@ def test_an_edit_tells_which_secret_must_be_given_again() -> None:
     assert (alone.exit_code, alone.stderr.count("nothing to change")) == (2, 1)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "call", "body", "line"),
+    [
+        (["pause", "sub_1"], "pause", {}, "sub_1 paused, 1 delivery waits\n"),
+        (["resume", "sub_1"], "resume", {}, "sub_1 active, 1 delivery waits\n"),
+        (["resume", "sub_1", "--skip"], "resume", {"backlog": "skip"}, "sub_1 active, 1"),
+    ],
+)
+def test_pausing_and_resuming_say_how_many_wait(
+    arguments: list[str], call: str, body: dict[str, str], line: str
+) -> None:
+    view = {"id": "sub_1", "waiting": 1, "waiting_expires_at": None}
+    server = FakeServer({f"POST /v1/subscriptions/sub_1/{call}": (200, view)})
+
+    result = run(server, "subscriptions", *arguments)
+
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.startswith(line)
+    assert server.sent == body
+
+
+def test_the_list_of_subscriptions_says_how_many_wait_for_a_paused_one() -> None:
+    row = {"id": "sub_1", "active": False, "url": "https://a.test", "waiting": 7}
+    server = FakeServer(
+        {"GET /v1/subscriptions?limit=50": (200, {"data": [row], "next_cursor": None})}
+    )
+
+    assert run(server, "subscriptions").stdout.splitlines()[1].endswith("7 waiting")
+
+
 def test_subscribe_alone_leaves_the_rest_to_the_server() -> None:
     server = FakeServer({"POST /v1/subscriptions": (201, {"id": "sub_1", "secret": "whsec_abc"})})
 

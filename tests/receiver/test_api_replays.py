@@ -6,7 +6,7 @@ import pytest
 
 from store import replays
 from store.clock import ManualClock
-from store.tables import deliveries
+from store.tables import deliveries, subscriptions
 from tests.app import Taskbell, good, minimax, problem
 
 ID = "sub_01kdwpvng0jmwss390q20wa8r0"
@@ -120,12 +120,25 @@ async def test_much_is_done_in_parts(taskbell: Taskbell, monkeypatch: pytest.Mon
     assert await owed(taskbell) == [str(number) for number in range(7)]
 
 
-async def test_one_that_is_not_active_is_refused_with_its_reason(small: Taskbell) -> None:
-    paused = await small.subscribe(active=False)
+async def test_one_that_is_disabled_is_refused_with_its_reason(small: Taskbell) -> None:
+    disabled = await small.subscribe()
+    off = {"active": False, "disabled_reason": "410 Gone"}
+    await small.write(subscriptions.update().values(off))
 
     for wish in ({}, {"dry_run": True}):
-        answer = await small.api.post(f"/v1/subscriptions/{paused['id']}/replay", json=wish)
-        assert "PATCH it with active true" in problem(answer, 409)
+        answer = await small.api.post(f"/v1/subscriptions/{disabled['id']}/replay", json=wish)
+        assert "disabled (410 Gone): resume it first" in problem(answer, 409)
+
+
+async def test_what_is_replayed_to_a_paused_one_waits_with_the_rest(small: Taskbell) -> None:
+    await small.push(minimax())
+    paused = await small.subscribe(active=False)
+    one = f"/v1/subscriptions/{paused['id']}"
+
+    answer = good(await small.api.post(f"{one}/replay", json={}), 202)
+
+    assert answer["count"] == 1
+    assert good(await small.api.get(one))["waiting"] == 1
 
 
 async def test_an_unknown_subscription_is_404(small: Taskbell) -> None:

@@ -76,6 +76,8 @@ async def test_a_subscription_needs_no_more_than_a_url(taskbell: Taskbell) -> No
         "active": True,
         "disabled_reason": None,
         "failing_since": None,
+        "waiting": 0,
+        "waiting_expires_at": None,
         "warnings": [],
         "created_at": NOON,
         "updated_at": NOON,
@@ -391,15 +393,6 @@ async def test_switching_on_forgets_why_it_was_off(taskbell: Taskbell, clock: Ma
     on = good(await taskbell.api.patch(one, json={"active": True}))
 
     assert (on["active"], on["disabled_reason"], on["failing_since"]) == (True, None, None)
-
-
-async def test_a_paused_subscription_is_owed_nothing(taskbell: Taskbell) -> None:
-    made = await taskbell.subscribe()
-    await taskbell.api.patch(f"/v1/subscriptions/{made['id']}", json={"active": False})
-
-    await taskbell.track("1")
-
-    assert await taskbell.data("/v1/deliveries") == []
 
 
 # Deleting

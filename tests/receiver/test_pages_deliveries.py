@@ -9,7 +9,7 @@ from store import deliverylist
 from store.claims import Claim, claim
 from store.clock import ManualClock
 from store.deliveries import Attempt, Finished, finish
-from store.tables import audit, deliveries, events
+from store.tables import audit, deliveries, events, subscriptions
 from tests.app import Taskbell, good, minimax, running
 from tests.pages import Document, signed_in
 from tests.receiver.test_pages_events import HOSTILE, read_only
@@ -246,9 +246,10 @@ async def test_more_than_one_press_can_make_are_made_in_parts(
     assert await statuses(small) == ["dead"] * 3 + ["pending"] * 2
 
 
-async def test_nothing_is_replayed_to_one_that_is_paused(small: Taskbell) -> None:
+async def test_nothing_is_replayed_to_one_that_is_disabled(small: Taskbell) -> None:
     dead = await one_dead(small)
-    await small.api.patch(f"/v1/subscriptions/{dead.subscription_id}", json={"active": False})
+    off = {"active": False, "disabled_reason": "410 Gone"}
+    await small.write(subscriptions.update().values(off))
     person = await signed_in(small)
     path = f"/deliveries/replay?subscription={dead.subscription_id}"
 
@@ -258,7 +259,7 @@ async def test_nothing_is_replayed_to_one_that_is_paused(small: Taskbell) -> Non
         path, "/deliveries/replay", subscription=dead.subscription_id, **span
     )
 
-    assert "is not active" in page.text
+    assert "is disabled" in page.text
     assert not page.all("form", action="/deliveries/replay", method="post")
     assert refused.status_code == 409
 

@@ -19,6 +19,8 @@ REASONS = [
     ("no such host: nowhere.example", None, "webhook", "no address"),
     ("the shape makes nothing of an event", None, "webhook", "shape"),
     ("parked: 5 attempts were started and never finished", None, "webhook", "set aside"),
+    ("expired", None, "webhook", "longer than its event is kept"),
+    ("skipped", None, "slack", "resumed without it"),
     ("410 Gone", 410, "webhook", "disabled"),
     ("answered 302", 302, "webhook", "Redirects are not followed"),
     (f"answered 302: {MOVED} b.example (https)", 302, "webhook", "to b.example (https)."),

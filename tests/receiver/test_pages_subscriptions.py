@@ -206,13 +206,29 @@ async def test_pause_and_resume(taskbell: Taskbell, admin: Browser) -> None:
 
     paused = await admin.press(page_of(made), f"{page_of(made)}/pause")
     while_paused = Document(await admin.see(page_of(made)))
+    await taskbell.push(minimax())
+    waiting = Document(await admin.see(page_of(made)))
     await admin.press(page_of(made), f"{page_of(made)}/resume")
     resumed = Document(await admin.see(page_of(made)))
 
     assert (paused.status_code, paused.headers["location"]) == (303, page_of(made))
-    assert "Paused. Events that it wants are not kept" in while_paused.text
-    assert "It gets events again." in resumed.text
-    assert (await actions(taskbell))[:2] == ["subscription.changed"] * 2
+    assert "Paused. What it wants is kept" in while_paused.text
+    assert "1 delivery is kept, and sent when it is resumed." in waiting.text
+    assert "The first of them expires" in waiting.text
+    assert "It gets events again: what was kept goes out first" in resumed.text
+    assert (await actions(taskbell))[:2] == ["subscription.resumed", "subscription.paused"]
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+async def test_what_waits_can_be_skipped(taskbell: Taskbell, admin: Browser, language: str) -> None:
+    made = await taskbell.subscribe(active=False)
+    await taskbell.push(minimax())
+    await admin.press(page_of(made), f"{page_of(made)}/resume", backlog="skip")
+    resumed = Document(await admin.see(f"{page_of(made)}?lang={language}"))
+
+    [delivery] = await taskbell.data("/v1/deliveries")
+    assert (delivery["status"], delivery["last_error"]) == ("canceled", "skipped")
+    assert ("canceled" if language == "en" else "已取消") in resumed.text
 
 
 async def test_a_new_secret_is_shown_once_and_only_in_the_answer(

@@ -13,14 +13,15 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection
 
+from store.backlog import count_kept, read_backlogs
 from store.claims import Claim, claim
 from store.clock import ManualClock
 from store.deliveries import Attempt, Finished, finish
 from store.records import Challenge, Receipt, Unread, keep_challenge, keep_unread, record
-from store.retention import Prune, cancel_leftovers, prune
+from store.retention import Prune, cancel_leftovers, expire_waiting, prune
 from store.stats import read_backlog
 from store.store import Store
-from store.subscriptions import delete
+from store.subscriptions import Resume, delete, pause, resume
 from store.tables import deliveries
 from store.tasks import Later, Overdue, PollClaim, claim_due, expire, refute, reschedule
 from store.timeline import read_timeline
@@ -147,7 +148,7 @@ _WHOLE = re.compile(
     # PostgreSQL
     rf"Seq Scan on ({'|'.join(BIG)})"
     # SQLite, where walking along a partial index is as good as a search
-    r"|^SCAN (?!.*INDEX ix_(deliveries_(due|lane|in_flight)|tasks_(due|unverified|deadline|ended)))"
+    r"|^SCAN (?!.*INDEX ix_(deliveries_(due|kept|lane|in_flight)|tasks_(due|unverified|deadline|ended)))"
     rf"({'|'.join(BIG)}|deliveries_1|d\b)"
 )
 
@@ -192,6 +193,25 @@ def finish_deliveries(store: Store, clock: ManualClock) -> None:
 def cancel_what_is_left(store: Store, clock: ManualClock) -> None:
     store.write_now(delete, subscribe(store, types=()).id)
     store.write_now(cancel_leftovers, 100)
+
+
+def resume_what_is_kept(store: Store, clock: ManualClock) -> None:
+    paused = [subscribe(store, f"https://a.example/{number}").id for number in range(2)]
+    for subscription_id in paused:
+        store.write_now(pause, subscription_id)
+    tell(store, push("kept"))
+    claim_deliveries(store, clock)  # keeps what waits, and leaves it alone
+    store.write_now(resume, Resume(paused[0]))
+    store.write_now(resume, Resume(paused[1], skip=True))
+    claim_deliveries(store, clock)
+    store.write_now(expire_waiting, Prune(timedelta(days=30)))
+
+    def count(tx: Tx, items: Sequence[None]) -> list[None]:
+        read_backlogs(tx.connection, paused)
+        count_kept(tx.connection, tx.now)
+        return list(items)
+
+    store.write_now(Operation("count kept", count), None)
 
 
 def claim_tasks(store: Store, clock: ManualClock) -> None:
@@ -251,6 +271,7 @@ def prune_tasks(store: Store, clock: ManualClock) -> None:
         (claim_deliveries, {"ix_deliveries_due", "ix_deliveries_lane", "ix_deliveries_in_flight"}),
         (finish_deliveries, {"ix_deliveries_due"}),
         (cancel_what_is_left, {"ix_deliveries_due"}),
+        (resume_what_is_kept, {"ix_deliveries_kept", "ix_deliveries_due"}),
         (claim_tasks, {"ix_tasks_due", "ix_tasks_unverified"}),
         (expire_tasks, {"ix_tasks_deadline"}),
         (refute_pushes, {"ix_tasks_unconfirmed", "ix_receipts_refuted", "ix_receipts_task_id"}),
