@@ -29,6 +29,7 @@ class Expiry:
         expired = await self._store.write(expire_waiting, Prune(self._retention))
         if expired:
             logger.warning("%d deliveries that were kept for paused subscriptions expired", expired)
+        await self._announce()
         return expired
 
     async def _announce(self) -> None:

@@ -14,6 +14,7 @@ MEANINGS: Mapping[str, str] = {
     "actor_id": "that key's id, or the session's of somebody who signed in with it; null in old rows",
     "actor_name": "the key's name at that time",
     "active": "false pauses it: what it wants is kept, and sent when it is true again",
+    "allow_duplicate": "true takes it although another one sends the same events to the same URL",
     "answer": "the first 2 KiB of what the subscriber answered",
     "at": "when",
     "attempt_count": "tries so far",

@@ -427,6 +427,7 @@ class SubscriptionInput(Input):
     max_in_flight: InFlight | None = None
     rate_per_second: Rate | None = None
     active: bool = True
+    allow_duplicate: bool = False
 
 
 class SubscriptionPatch(Input):
@@ -454,6 +455,7 @@ class SubscriptionPatch(Input):
     max_in_flight: InFlight | None = None
     rate_per_second: Rate | None = None
     active: bool | None = None
+    allow_duplicate: bool = False
 
 
 class SpanReplayInput(Input):

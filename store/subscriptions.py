@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -44,16 +44,41 @@ class NewSubscription:
     url_locked: str | None = None
     service_secret_locked: str | None = None
     language: str = "en"
+    twin: Twin | None = None
 
 
-def _create(tx: Tx, items: Sequence[NewSubscription]) -> list[Subscription]:
-    ids = [new_id("sub", tx.now) for _ in items]
-    tx.connection.execute(
-        subscriptions.insert(),
-        [_row(item, sid, tx.now) for item, sid in zip(items, ids, strict=True)],
+Twin = Callable[[Subscription], bool]
+"""Tell whether a subscription has the same URL and wants: there must not be such a one."""
+
+
+def _create(tx: Tx, items: Sequence[NewSubscription]) -> list[Subscription | StoreError]:
+    answers: list[Subscription | StoreError] = []
+    for item in items:
+        twin = _first_twin(tx, item.twin)
+        if twin is not None:
+            answers.append(_duplicate(twin))
+            continue
+        subscription_id = new_id("sub", tx.now)
+        tx.connection.execute(subscriptions.insert(), _row(item, subscription_id, tx.now))
+        tx.subscriptions_changed()
+        answers.append(tx.subscriptions[subscription_id])
+    return answers
+
+
+def _first_twin(tx: Tx, twin: Twin | None, other_than: str | None = None) -> Subscription | None:
+    """Return the oldest subscription that is a twin, also one that another process just made."""
+    if twin is None:
+        return None
+    tx.subscriptions_changed()  # holds the counter's row: whoever makes another one waits
+    known = sorted(tx.subscriptions.values(), key=lambda each: each.id)
+    return next((each for each in known if each.id != other_than and twin(each)), None)
+
+
+def _duplicate(twin: Subscription) -> ConflictError:
+    return ConflictError(
+        f"{twin.id} sends the same events to this URL already: change or resume that one, or give"
+        " allow_duplicate to have another"
     )
-    tx.subscriptions_changed()
-    return [tx.subscriptions[sid] for sid in ids]
 
 
 create: Operation[NewSubscription, Subscription] = Operation("create_subscription", _create)
@@ -91,12 +116,13 @@ class Edit:
 
     seen: the subscription that they were decided by. When it has gone elsewhere meanwhile, or has
     other secrets, the edit fails with ChangedMeanwhileError: secrets given for one place must not
-    meet another one's URL.
+    meet another one's URL. twin: of another subscription that it must not become the same as.
     """
 
     subscription_id: str
     values: Mapping[str, Any] = field(default_factory=dict)
     seen: Subscription | None = None
+    twin: Twin | None = None
 
 
 def _edit(tx: Tx, items: Sequence[Edit]) -> list[Subscription | StoreError]:
@@ -107,6 +133,10 @@ def _edit(tx: Tx, items: Sequence[Edit]) -> list[Subscription | StoreError]:
             continue
         if item.subscription_id not in tx.subscriptions:
             answers.append(NotFoundError(f"no subscription {item.subscription_id}"))
+            continue
+        twin = _first_twin(tx, item.twin, other_than=item.subscription_id)
+        if twin is not None:
+            answers.append(_duplicate(twin))
             continue
         values = dict(item.values)
         if values.get("active"):

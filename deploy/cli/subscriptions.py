@@ -93,6 +93,12 @@ def subscribe(
     rate: Annotated[
         float | None, typer.Option(parser=number, metavar="N", help="Deliveries a second.")
     ] = None,
+    allow_duplicate: Annotated[
+        bool,
+        typer.Option(
+            "--allow-duplicate", help="Also when one with this URL and these events is there."
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Send events to a URL. The signing secret is shown now and never again."""
@@ -111,6 +117,7 @@ def subscribe(
         "description": description,
         "max_in_flight": max_in_flight,
         "rate_per_second": rate,
+        "allow_duplicate": allow_duplicate or None,
     }
     with surroundings(context).connect() as api:
         made = api.post("/v1/subscriptions", body).body

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -42,6 +42,9 @@ class DestinationRules(Protocol):
     def check_format(self, url: str, format_name: str, shape: str | None) -> None:
         """Raise ValueError for a format that no chat at this URL could take."""
 
+    def normalized(self, url: str) -> str:
+        """Return a URL in one spelling."""
+
     def secret_url(self, url: str, format_name: str) -> bool:
         """Return whether whoever has the URL may post with it: a chat's, in any format."""
 
@@ -53,6 +56,48 @@ class DestinationRules(Protocol):
 
     def terms(self, format_name: str) -> Terms | None:
         """What the service asks that a format is for; None for one that takes any URL."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wants:
+    """Which events a subscription wants, in one spelling."""
+
+    types: frozenset[str]
+    providers: frozenset[str]
+    metadata: dict[str, Any]
+    filter: dict[str, Any]
+
+    @classmethod
+    def of(cls, wish: SubscriptionInput) -> Wants:
+        return cls._of(wish.types, wish.providers, wish.metadata, wish.filter)
+
+    @classmethod
+    def _of(
+        cls,
+        types: Collection[str] | None,
+        providers: Collection[str] | None,
+        metadata: Mapping[str, Any] | None,
+        condition: Mapping[str, Any] | None,
+    ) -> Wants:
+        """A name is left out where one with a star covers it."""
+        named = frozenset(types or (_ALL,))
+        stars = {name for name in named if name.endswith(".*")}
+        named = frozenset(n for n in named if n in stars or f"{n.partition('.')[0]}.*" not in stars)
+        return cls(named, frozenset(providers or ()), dict(metadata or {}), dict(condition or {}))
+
+    def changed(self, wish: SubscriptionPatch) -> Wants:
+        """Return them after a patch."""
+        given = {name: getattr(wish, name) for name in _WANTS if name in wish.model_fields_set}
+        return self._of(*(given.get(name, getattr(self, name)) for name in _WANTS))
+
+
+def wants_of(known: Subscription) -> Wants:
+    interest = known.interest
+    return Wants._of(interest.types, interest.providers, interest.metadata, known.filter)
+
+
+_WANTS = ("types", "providers", "metadata", "filter")
+_ALL = "task.*"
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +243,33 @@ class Destinations:
                 " kept secret now",
             )
         return url
+
+    def twin_of(self, url: str, wants: Wants) -> Callable[[Subscription], bool]:
+        """Return what tells whether a subscription sends the same events to the same URL."""
+        spelling = self.rules.normalized(url)
+
+        def twin(known: Subscription) -> bool:
+            if wants_of(known) != wants:
+                return False
+            other = self._known_url(known)
+            return other is not None and self.rules.normalized(other) == spelling
+
+        return twin
+
+    def twin_after(
+        self, known: Subscription, wish: SubscriptionPatch
+    ) -> Callable[[Subscription], bool] | None:
+        """Return the same for a patch; None when it changes neither the URL nor the wants."""
+        before = self._known_url(known)
+        url, wants = wish.url or before, wants_of(known).changed(wish)
+        if wish.allow_duplicate or url is None:
+            return None
+        if wants == wants_of(known) and self._spelling(url) == self._spelling(before):
+            return None
+        return self.twin_of(url, wants)
+
+    def _spelling(self, url: str | None) -> str | None:
+        return None if url is None else self.rules.normalized(url)
 
     def _known_url(self, known: Subscription) -> str | None:
         """Return the whole URL, None when no key opens it any more."""

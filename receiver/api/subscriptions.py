@@ -9,7 +9,7 @@ from datetime import timedelta
 from operator import attrgetter
 from typing import Any, Protocol
 
-from receiver.api.destination import DestinationRules, Destinations
+from receiver.api.destination import DestinationRules, Destinations, Wants
 from receiver.endpoint import Call, Endpoint, Reply
 from receiver.models import (
     ListQuery,
@@ -82,6 +82,7 @@ class SubscriptionApi:
                 {201: SubscriptionWithSecret},
                 Scope.WRITE,
                 body=SubscriptionInput,
+                problems=(409,),
             ),
             Endpoint(
                 "GET",
@@ -107,7 +108,7 @@ class SubscriptionApi:
                 {200: SubscriptionView},
                 Scope.WRITE,
                 body=SubscriptionPatch,
-                problems=(404,),
+                problems=(404, 409),
             ),
             Endpoint(
                 "DELETE",
@@ -181,6 +182,7 @@ class SubscriptionApi:
                 headers_locked=self.vault.lock(headers) if headers else None,
                 header_names=tuple(headers),
                 active=wish.active,
+                twin=self._twin(wish),
             ),
             changed=attrgetter("id"),
         )
@@ -213,7 +215,8 @@ class SubscriptionApi:
     async def _change(self, call: Call, known: Subscription, wish: SubscriptionPatch) -> Reply:
         """Decide by the subscription as it was read, and change it only if it still is that one."""
         values: dict[str, Any] = wish.model_dump(exclude_unset=True)
-        values.pop("service_secret", None)
+        for name in ("service_secret", "allow_duplicate"):
+            values.pop(name, None)
         change = await self._destinations.moved(known, wish)
         values |= change.columns
         if "shape" in values or "format" in values:
@@ -223,7 +226,8 @@ class SubscriptionApi:
             headers = self._headers(values.pop("headers") or {})
             values["headers_locked"] = self.vault.lock(headers) if headers else None
             values["header_names"] = tuple(headers)
-        edit = subscriptions.Edit(known.id, values, seen=known)
+        twin = self._destinations.twin_after(known, wish)
+        edit = subscriptions.Edit(known.id, values, seen=known, twin=twin)
         remarks = change.move.remarks() if change.move else None
         changed = await call.write(self.store, subscriptions.edit, edit, remarks=remarks)
         return Reply(200, await self._viewed(changed))
@@ -266,6 +270,11 @@ class SubscriptionApi:
     @property
     def _destinations(self) -> Destinations:
         return Destinations(self.rules, self.vault)
+
+    def _twin(self, wish: SubscriptionInput) -> subscriptions.Twin | None:
+        if wish.allow_duplicate:
+            return None
+        return self._destinations.twin_of(wish.url, Wants.of(wish))
 
     def _check_shape(self, format_name: str, shape: str | None) -> None:
         if shape is None:

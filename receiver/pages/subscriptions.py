@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -161,9 +162,9 @@ class SubscriptionPages:
         try:
             made = await visit.act("subscription.created", _wish(visit.form))
         except Problem as problem:
-            if problem.status != 422:
+            if problem.status not in (409, 422):
                 raise
-            return self._form(visit, visit.form, problem.detail)
+            return self._form(visit, visit.form, problem)
         assert isinstance(made, SubscriptionWithSecret)  # noqa: S101 - what the endpoint answers
         if made.format not in self.signing:
             return visit.see_other(f"/subscriptions/{made.id}", "subscription.created")
@@ -220,13 +221,15 @@ class SubscriptionPages:
             raise NotFoundError("no such subscription")
         return found
 
-    def _form(self, visit: Visit, given: Mapping[str, str], trouble: str | None) -> Response:
+    def _form(self, visit: Visit, given: Mapping[str, str], trouble: Problem | None) -> Response:
         visit.required().must(Scope.WRITE)
+        twin = _ID.search(trouble.detail) if trouble and trouble.status == 409 else None
         return visit.page(
             "subscription_new.html",
-            status=422 if trouble else 200,
+            status=trouble.status if trouble else 200,
             given=given,
-            trouble=trouble,
+            trouble=trouble.detail if trouble else None,
+            twin=twin[0] if twin else None,
             types=EVENT_TYPES,
             **self._common(),
         )
@@ -254,6 +257,7 @@ def target(url: str) -> str:
     return f"{parts.scheme}://{host}{path}{'?…' if parts.query else ''}"
 
 
+_ID = re.compile(r"\bsub_[0-9a-z]{26}\b")
 _TYPE = "type:"
 
 
@@ -262,4 +266,6 @@ def _wish(form: Mapping[str, str]) -> dict[str, Any]:
     names = ("url", "format", "language", "description", "service_secret")
     wish: dict[str, Any] = {name: text for name in names if (text := form.get(name, "").strip())}
     types = [name.removeprefix(_TYPE) for name in form if name.startswith(_TYPE)]
+    if form.get("allow_duplicate"):
+        wish["allow_duplicate"] = True
     return wish | ({"types": types} if types else {})

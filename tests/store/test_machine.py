@@ -126,7 +126,10 @@ class Known:
 
 
 class Machine(RuleBasedStateMachine):
-    """The model is `tasks`, `told` (events by task and version), `owed` and `subscribed`."""
+    """The model is `tasks`, `told` (events by task and version), `owed` and `subscribed`.
+
+    subscribed: True for an active one, None for a paused one, False for a disabled or deleted one.
+    """
 
     def __init__(self, opening: Callable[[], contextlib.AbstractContextManager[str]]) -> None:
         super().__init__()
@@ -140,7 +143,7 @@ class Machine(RuleBasedStateMachine):
         self.tasks: dict[str, Known] = {}
         self.told: dict[tuple[str, int], tuple[str, str]] = {}
         self.owed: Counter[tuple[str, str]] = Counter()
-        self.subscribed: dict[str, bool] = {}
+        self.subscribed: dict[str, bool | None] = {}
         self.delivered: set[str] = set()
 
     @initialize(handed=st.booleans(), places=PLACES)
@@ -199,7 +202,9 @@ class Machine(RuleBasedStateMachine):
             return
         known.version, known.status = known.version + 1, status
         self.told[task, known.version] = (event_id, f"task.{status}")
-        self.owed.update((event_id, sid) for sid, active in self.subscribed.items() if active)
+        self.owed.update(
+            (event_id, sid) for sid, active in self.subscribed.items() if active is not False
+        )
 
     # who wants it
 
@@ -209,7 +214,9 @@ class Machine(RuleBasedStateMachine):
             self._subscribe(places)
         elif chosen := self._chosen():
             sid = chosen[pick % len(chosen)]
-            self.subscribed[sid] = what == "on"
+            known = self._subscription(sid)
+            paused = what == "off" and known is not None and known.disabled_reason is None
+            self.subscribed[sid] = None if paused else what == "on"
             if what == "gone":
                 self.store.write_now(owners.delete, sid)
             else:
@@ -252,13 +259,17 @@ class Machine(RuleBasedStateMachine):
         before = self._row(post.delivery.id)
         self.runner.run(_ended(post, status))
         after = self._row(post.delivery.id)
-        if status == _GONE:
-            self.subscribed[post.delivery.subscription.id] = False
+        sid = post.delivery.subscription.id
+        paused = self.subscribed[sid] is None
+        if status == _GONE and not paused:
+            self.subscribed[sid] = False
         if before["status"] != "in_flight" or before["fence"] != post.delivery.fence:
             assert after == before
         elif 200 <= status < 300:
             self.delivered.add(post.delivery.id)
             assert (after["status"], after["due_at"]) == ("delivered", None)
+        elif paused and (status == _GONE or before["failures"] < len(SCHEDULE)):
+            assert (after["status"], after["due_at"]) == ("pending", None)  # kept
         elif status != _GONE and before["failures"] < len(SCHEDULE):
             due = self.clock() + SCHEDULE[before["failures"]]
             assert (after["status"], after["due_at"]) == ("pending", due)
@@ -300,7 +311,8 @@ class Machine(RuleBasedStateMachine):
         else:
             self.store.write_now(operations.retry, row["id"])
             after = self._row(row["id"])
-            assert (after["status"], after["due_at"]) == ("pending", self.clock())
+            due = None if self.subscribed[row["subscription_id"]] is None else self.clock()
+            assert (after["status"], after["due_at"]) == ("pending", due)
 
     @rule(hours=st.sampled_from([1, -1]))
     def set_the_clock(self, hours: int) -> None:
