@@ -95,6 +95,11 @@ CHANGES: list[tuple[str, Prepare, str, str, Any, Any]] = [
         {"fields": ["active", "headers"], "values": {"active": True}},
     ),
     ("subscription.deleted", new_subscription, "DELETE", "", None, None),
+    ("subscription.paused", new_subscription, "POST", "/pause", None, None),
+    (
+        "subscription.resumed", new_subscription, "POST", "/resume", {"backlog": "skip"},
+        {"fields": ["backlog"], "values": {"backlog": "skip"}},
+    ),
     ("subscription.tested", new_subscription, "POST", "/test", None, None),
     ("subscription.secret_rotated", new_subscription, "POST", "/rotate-secret", None, None),
     (
