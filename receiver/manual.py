@@ -135,7 +135,7 @@ def _curl(
         words.append("-N")
     if method != "GET":
         words.append(f"-X {method}")
-    words.append(f'"$TASKBELL_URL{path.replace("{id}", "$ID")}"')
+    words.append(f'"$TASKBELL_URL{path.replace("{id}", "$ID").replace("{name}", "minimax")}"')
     lines = [" ".join(words)]
     if operation["security"]:
         lines.append('-H "Authorization: Bearer $TASKBELL_API_KEY"')
