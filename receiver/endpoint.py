@@ -25,9 +25,9 @@ from receiver.auth import Authority, Holder
 from receiver.body import BadBody, BodyTooLarge, BodyTooSlow, parse_json, read_body
 from receiver.models import PATTERN_RULES, Input
 from receiver.places import Places
-from receiver.problems import Problem, store_away
+from receiver.problems import Problem, no_such_cursor, store_away
 from store.audit import Audited, Entry, audited, note
-from store.errors import ConflictError, NotFoundError, StoreUnavailableError
+from store.errors import ConflictError, CursorError, NotFoundError, StoreUnavailableError
 from store.keys import Scope
 from store.nearest import nearest, quoted
 from store.store import Store
@@ -198,6 +198,8 @@ async def perform(endpoint: Endpoint, call: Call, store: Store) -> Reply | ASGIA
         raise Problem(404, str(error)) from None
     except ConflictError as error:
         raise Problem(409, str(error)) from None
+    except CursorError as error:
+        raise no_such_cursor(error) from None
     except StoreUnavailableError:
         raise store_away() from None
     return reply

@@ -13,6 +13,7 @@ import logging
 import math
 from bisect import bisect_right
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from datetime import datetime
 from operator import attrgetter
 from typing import TypeVar
 
@@ -20,7 +21,16 @@ from starlette.types import Receive
 
 from receiver.problems import Problem
 from receiver.progress import Progress
-from store.eventlog import Entry, Stretch, Wanted, last_cursor, read_on
+from store.errors import CursorAheadError
+from store.eventlog import (
+    Entry,
+    Stretch,
+    Wanted,
+    check_cursor,
+    cursor_before,
+    last_cursor,
+    read_on,
+)
 from store.events import Task
 from store.notices import EVENTS
 from store.rounds import LOOK_SECONDS, Rounds
@@ -89,9 +99,15 @@ class Feed:
         for follower in self._followers:
             follower.wake()
 
-    async def now(self) -> int:
-        """The cursor behind which all is news. Raises StoreUnavailableError."""
+    async def now(self, since: datetime | None = None) -> int:
+        """The cursor after which all is news, or was recorded since. Raises StoreUnavailableError."""
+        if since is not None:
+            return await self._store.read(cursor_before, since)
         return await self._store.read(last_cursor)
+
+    async def check_cursor(self, after: int) -> None:
+        """Raise CursorError when nobody can go on from there; StoreUnavailableError."""
+        await self._store.read(check_cursor, after)
 
     @contextlib.contextmanager
     def follow(self, wanted: Wanted, after: int, *, progress: bool = False) -> Iterator[Follower]:
@@ -139,7 +155,11 @@ class Feed:
         recent = self._recent
         if recent is None:
             return LOOK_SECONDS
-        stretch = await self._store.read(read_on, recent.head, EVERYTHING, limit=_PAGE)
+        try:
+            stretch = await self._store.read(read_on, recent.head, EVERYTHING, limit=_PAGE)
+        except CursorAheadError as error:
+            self._begin_anew(error)
+            return LOOK_SECONDS
         if self._recent is not recent:  # all left meanwhile
             return LOOK_SECONDS
         recent.add(stretch)
@@ -156,6 +176,19 @@ class Feed:
         if now - self._progress_at >= LOOK_SECONDS:
             self._progress_at = now
             await self._progress.look()
+
+    def _begin_anew(self, error: CursorAheadError) -> None:
+        """Send everybody away: those who come back are told that their cursors are of another log."""
+        logger.error(
+            "the event log ends at cursor %d, and was read up to %d: the database was restored"
+            " under this process, or lost commits",
+            error.known,
+            error.cursor,
+        )
+        self._recent = None
+        for follower in self._followers:
+            follower.left = True
+            follower.wake()
 
     async def _check(self) -> None:
         now = self.monotonic()
@@ -275,8 +308,16 @@ class Follower:
         self.wake()
 
     async def _read(self) -> list[Entry]:
+        if self.over:
+            return []
         while (stretch := self._feed.recent(self._place, self.wanted)) is None:
-            stretch = await self._feed.read(self._place, self.wanted)
+            try:
+                stretch = await self._feed.read(self._place, self.wanted)
+            except (
+                CursorAheadError
+            ):  # the log has become another one: it comes back, and is told so
+                self.left = True
+                return []
             self._place = stretch.upto
             if stretch.entries or self.over:
                 return stretch.entries

@@ -21,6 +21,7 @@ PROBLEMS = {
     404: "nothing has that id",
     408: "the body took too long to arrive",
     409: "it cannot be done as things stand",
+    410: "no reader can go on from this cursor: `code` and `detail` say why, and from where one can",
     413: "the body is too large",
     415: "the body is not sent as JSON",
     422: "a field or a parameter breaks its rule; the detail names both",

@@ -113,12 +113,15 @@ class Query(BaseModel):
 
 
 class ProblemView(BaseModel):
-    """RFC 9457."""
+    """RFC 9457. Some problems have a code, and what a program needs beside it."""
 
     type: str
     title: str
     status: int
     detail: str
+    code: Literal["cursor_ahead", "cursor_expired"] | SkipJsonSchema[None] = None
+    newest: int | SkipJsonSchema[None] = None
+    oldest: int | SkipJsonSchema[None] = None
 
 
 class Page(BaseModel, Generic[T]):
@@ -322,8 +325,29 @@ StreamProviders = Annotated[
 ]
 
 
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:\d\d)", re.ASCII)
+
+
+def _moment(value: Any) -> datetime:
+    if not isinstance(value, str) or not _MOMENT.fullmatch(value):
+        raise ValueError("is not a time like 2026-11-21T12:00:00Z")
+    moment = datetime.fromisoformat(value)
+    if not 1970 < moment.year < 9999:  # ids begin then, and UTC ends
+        raise ValueError("is not in the years 1971 to 9998")
+    return moment
+
+
+Moment = Annotated[
+    datetime,
+    BeforeValidator(_moment),
+    WithJsonSchema({"type": "string", "format": "date-time"}),
+]
+"""RFC 3339 with its zone."""
+
+
 class StreamQuery(Query):
     after: Annotated[int, Field(ge=0, le=2**63 - 1)] | None = None
+    since: Moment | None = None
     type: StreamTypes | None = None
     task: StreamTasks | None = None
     provider: StreamProviders | None = None
@@ -367,24 +391,6 @@ def _readable(wish: dict[str, Any]) -> dict[str, Any]:
 
 
 Types = Annotated[list[str], Field(min_length=1, max_length=20), AfterValidator(_known_types)]
-_MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:\d\d)", re.ASCII)
-
-
-def _moment(value: Any) -> datetime:
-    if not isinstance(value, str) or not _MOMENT.fullmatch(value):
-        raise ValueError("is not a time like 2026-11-21T12:00:00Z")
-    moment = datetime.fromisoformat(value)
-    if not 1970 < moment.year < 9999:  # ids begin then, and UTC ends
-        raise ValueError("is not in the years 1971 to 9998")
-    return moment
-
-
-Moment = Annotated[
-    datetime,
-    BeforeValidator(_moment),
-    WithJsonSchema({"type": "string", "format": "date-time"}),
-]
-"""RFC 3339 with its zone."""
 
 Providers = Annotated[list[ProviderName], Field(min_length=1, max_length=50)]
 Url = Annotated[str, Field(min_length=1, max_length=2048)]

@@ -23,6 +23,23 @@ class ConflictError(StoreError):
     """The row is not in a state that allows this; the message says which."""
 
 
+class CursorError(StoreError):
+    """No reader can go on from that cursor of the event log. known: the one to name instead."""
+
+    def __init__(self, cursor: int, known: int) -> None:
+        super().__init__(f"cursor {cursor}: {known}")
+        self.cursor = cursor
+        self.known = known
+
+
+class CursorAheadError(CursorError):
+    """This log has never given it out. known: the newest that it has."""
+
+
+class CursorExpiredError(CursorError):
+    """Events after it were deleted. known: the oldest that is kept."""
+
+
 class TooLargeError(StoreError):
     """What is to be stored is over its size limit; the message says which, and by how much."""
 

@@ -14,6 +14,7 @@ from store.backlog import EXPIRED, awaited, expire
 from store.callback_tokens import forget_ended
 from store.callback_urls import forget_ended_urls
 from store.claims import waiting_subscriptions
+from store.counting import EVENTS_DELETED, raise_counter_to
 from store.logins import forget_logins
 from store.matching import Subscription
 from store.provider_states import forget_states
@@ -156,7 +157,12 @@ def _delete_events(tx: Tx, event_ids: list[str]) -> None:
     owed = select(deliveries.c.id).where(deliveries.c.event_id.in_(event_ids))
     tx.connection.execute(attempts.delete().where(attempts.c.delivery_id.in_(owed)))
     tx.connection.execute(deliveries.delete().where(deliveries.c.event_id.in_(event_ids)))
-    tx.connection.execute(events.delete().where(events.c.id.in_(event_ids)))
+    gone = tx.connection.execute(
+        events.delete().where(events.c.id.in_(event_ids)).returning(events.c.cursor)
+    )
+    cursors = gone.scalars().all()
+    if cursors:
+        raise_counter_to(tx, EVENTS_DELETED, max(cursors))
 
 
 def _cancel_leftovers(tx: Tx, limits: Sequence[int]) -> list[int]:

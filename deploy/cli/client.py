@@ -14,7 +14,7 @@ from urllib.parse import quote
 import httpx
 
 from deploy import __version__
-from deploy.cli.errors import CommandError, KeyTooWeak, ServerAway, UsageError
+from deploy.cli.errors import CommandError, CursorGone, KeyTooWeak, ServerAway, UsageError
 from receiver.way import STRAIGHT, Way
 
 TIMEOUT_SECONDS = 10.0
@@ -195,6 +195,9 @@ class Client:
         message = self._detail(response) or f"{self._url} answered HTTP {status}"
         if status == 403:
             return KeyTooWeak(message)
+        known = _cursor_instead(response) if status == 410 else None
+        if known is not None:
+            return CursorGone(message, known)
         return ServerAway(message) if status == 429 or status >= 500 else CommandError(message)
 
     def _detail(self, response: httpx.Response) -> str | None:
@@ -226,6 +229,16 @@ class Client:
 def transport_of(way: Way) -> httpx.HTTPTransport:
     """What the commands talk to a server through; the environment is heeded in the way alone."""
     return httpx.HTTPTransport(verify=way.tls(), proxy=way.proxy, trust_env=False)
+
+
+def _cursor_instead(response: httpx.Response) -> int | None:
+    """The newest or the oldest cursor, of a refusal that names one."""
+    try:
+        body = response.json()
+    except ValueError:
+        return None
+    found = (body.get("newest", body.get("oldest"))) if isinstance(body, dict) else None
+    return found if isinstance(found, int) else None
 
 
 def segment(what: str, text: str) -> str:

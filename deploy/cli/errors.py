@@ -21,3 +21,11 @@ class ServerAway(CommandError):
 
 class KeyTooWeak(CommandError):
     """The API key may not do that; the message says what it may."""
+
+
+class CursorGone(CommandError):
+    """Events cannot be read on from a cursor. known: the newest one that there is, or the oldest."""
+
+    def __init__(self, message: str, known: int) -> None:
+        super().__init__(message)
+        self.known = known

@@ -9,6 +9,7 @@ import typer
 
 from deploy.cli import output
 from deploy.cli.completion import event_types
+from deploy.cli.errors import CommandError, CursorGone
 from deploy.cli.frame import surroundings
 from deploy.cli.lists import MORE, show_list
 from deploy.cli.options import Json, Limit
@@ -39,7 +40,11 @@ def events(
     around = surroundings(context)
     asked = {"after": after, "type": type_, "task": task}
     with around.connect() as api:
-        found = api.listing("/v1/events", asked, limit=limit, cursor_name="after")
+        try:
+            found = api.listing("/v1/events", asked, limit=limit, cursor_name="after")
+        except CursorGone as error:
+            again = f"--after {error.known}, or --after 0 for all there is"
+            raise CommandError(f"{error} (here: {again})") from None
     more = f"{MORE}, or go on with --after {found.more}"
     show_list(found, "events", _event_columns, clock=around.clock, as_json=as_json, more=more)
 

@@ -1,15 +1,12 @@
-"""Taskbell's event stream from a client's side: taking it apart, and finding where to begin."""
+"""Taskbell's event stream from a client's side: taking it apart, and finding where it ends."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
 
-from deploy.cli import output
 from deploy.cli.client import Client
-from deploy.cli.errors import CommandError
+from deploy.cli.errors import CommandError, CursorGone
 
 MOST_BYTES = 16 * 1024 * 1024
 """Of one message: an event holds less than a push, which is 1 MiB."""
@@ -57,38 +54,11 @@ def _cursor(text: bytes) -> int:
     return int(text)
 
 
-def cursor_before(api: Client, moment: datetime | None) -> int:
-    """A cursor behind which are the events from a moment on; None: those still to come.
-
-    The API lists events by their cursors only, so this asks for one event at a time and halves
-    what is left: about twice the logarithm of their number, 40 questions for a million.
-    """
-    low, step = 0, 1
-    while (event := _next(api, low + step - 1, moment)) is not None:
-        low, step = event, step * 2
-    high = low + step - 1
-    while low < high:
-        middle = (low + high) // 2
-        event = _next(api, middle, moment)
-        if event is None:
-            high = middle
-        else:
-            low = event
-    return low
-
-
-def _next(api: Client, cursor: int, moment: datetime | None) -> int | None:
-    """The cursor of the first event behind one, when it was before the moment."""
-    params = {"after": str(min(cursor, _LAST_CURSOR))}
-    rows: list[dict[str, Any]] = api.listing(
-        "/v1/events", params, limit=1, cursor_name="after"
-    ).rows
-    if not rows:
-        return None
-    then = output.moment(rows[0].get("timestamp"))
-    if moment is not None and then is not None and then >= moment:
-        return None
-    found = rows[0].get("cursor")
-    if not isinstance(found, int) or found <= cursor:
-        raise CommandError("the list of events has no cursors: is TASKBELL_URL right?")
-    return found
+def newest_cursor(api: Client) -> int | None:
+    """The cursor of the newest event, 0 when there is none; None from a server that does not say."""
+    try:
+        # no log goes so far: the server says where its own ends
+        api.listing("/v1/events", {"after": str(_LAST_CURSOR)}, limit=1, cursor_name="after")
+    except CursorGone as error:
+        return error.known
+    return None

@@ -16,6 +16,7 @@ from deploy.cli.errors import UsageError
 from deploy.cli.frame import Surroundings, surroundings
 from deploy.cli.options import EventTypes, Json, OfProviders, seconds, words
 from deploy.settings import process_environment, webhook_secret
+from store.events import rfc3339
 
 if TYPE_CHECKING:
     from deploy.cli.client import Client
@@ -61,7 +62,7 @@ def listen(
 
     Events wait, in order, while your program or Taskbell is away. Ctrl-C ends it.
     """
-    from deploy.cli.eventstream import cursor_before
+    from deploy.cli.eventstream import newest_cursor
     from deploy.cli.listening import JsonFace, LineFace, Listener
 
     around = surroundings(context)
@@ -74,7 +75,9 @@ def listen(
     face = JsonFace(answered=to is not None) if as_json else LineFace()
     secret = secret or (webhook_secret(process_environment(), Path(".env")) if to else None)
     with _local(to, secret, around) as local, around.connect() as api:
-        begin = cursor_before(api, around.clock() - back if back else None)
+        begin = newest_cursor(api) if back is None else None
+        if back is not None:
+            wanted["since"] = rfc3339(around.clock() - back)
         _tell(api, local, secret)
         asked = {name: value for name, value in wanted.items() if value}
         _follow(Listener(api, asked, begin, local, face, around))

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from deploy.cli import output
 from deploy.cli.client import Client
-from deploy.cli.errors import CommandError, ServerAway
+from deploy.cli.errors import CommandError, CursorGone, ServerAway
 from deploy.cli.eventstream import Message, messages
 from deploy.cli.frame import Surroundings
 from deploy.cli.local import Absent, HungUp, Local, Reply, Untrusted
@@ -29,6 +29,10 @@ MOST_TRIES = 3
 """How often an event is sent to a program that takes it and hangs up."""
 
 PATH = "/v1/events/stream"
+
+_WHAT_TO_DO = (
+    "start listen again: it begins with what is still to come, with --replay 1h so far back"
+)
 
 
 class Face(Protocol):
@@ -42,13 +46,13 @@ class Face(Protocol):
 
 
 class Listener:
-    """Follows from a cursor on, for ever. local None: events are only shown."""
+    """Follows from a cursor on, for ever; None: from where the query says. local None: only shows."""
 
     def __init__(
         self,
         api: Client,
         wanted: Mapping[str, str],
-        cursor: int,
+        cursor: int | None,
         local: Local | None,
         face: Face,
         around: Surroundings,
@@ -77,10 +81,14 @@ class Listener:
                 if not away:
                     output.message(f"{error}: trying again, nothing gets lost")
                 away = True
+            except CursorGone as error:
+                raise CommandError(f"{error}; {_WHAT_TO_DO}") from None
             self._around.sleep(PAUSE_SECONDS)
 
     def _stream(self) -> Any:
-        place = {"last-event-id": str(self._cursor), "accept": "text/event-stream"}
+        place = {"accept": "text/event-stream"}
+        if self._cursor is not None:
+            place["last-event-id"] = str(self._cursor)
         return self._api.stream(PATH, self._wanted, place, silence=SILENCE_SECONDS)
 
     def _take(self, message: Message) -> None:

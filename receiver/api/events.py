@@ -22,10 +22,11 @@ class EventApi:
             Endpoint(
                 "GET",
                 "/v1/events",
-                "List events behind a cursor, in commit order; a reader that goes on misses none",
+                "List events after a cursor, in commit order; a reader that goes on misses none",
                 self.list,
                 {200: Page[EventView]},
                 query=EventsQuery,
+                problems=(410,),
             ),
             Endpoint(
                 "GET",

@@ -27,10 +27,11 @@ class StreamApi:
             Endpoint(
                 "GET",
                 "/v1/events/stream",
-                "Follow the events, from now on or behind a cursor (Last-Event-ID, or after)",
+                "Follow the events: from now on, after a cursor (Last-Event-ID, or after), or since",
                 self.stream,
                 {200: MEDIA_TYPE},
                 query=StreamQuery,
+                problems=(410,),
             )
         ]
 
@@ -41,7 +42,9 @@ class StreamApi:
         if after is None:
             after = query.after
         if after is None:
-            after = await self.feed.now()
+            after = await self.feed.now(query.since)
+        else:
+            await self.feed.check_cursor(after)
         wanted = Wanted(_types(query.type), _set(query.provider), _set(query.task))
         progress = query.type is None or not {"task.*", PROGRESS}.isdisjoint(query.type)
         return EventStream(self.feed, wanted, after, call.admit, progress)

@@ -546,3 +546,16 @@ def test_without_a_command_help_is_shown(arguments: list[str]) -> None:
 
     assert result.exit_code == 0
     assert "Usage: taskbell" in result.stdout
+
+
+@pytest.mark.parametrize("known", [{"newest": 41}, {"oldest": 41}], ids=["ahead", "expired"])
+def test_events_after_a_cursor_that_is_gone_say_what_to_do(known: dict[str, int]) -> None:
+    body = {"detail": "no events after cursor 900", **known}
+    server = FakeServer({"GET /v1/events?after=900&limit=50": (410, body)})
+
+    result = run(server, "events", "--after", "900")
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == (
+        "taskbell: no events after cursor 900 (here: --after 41, or --after 0 for all there is)\n"
+    )

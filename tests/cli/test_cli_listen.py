@@ -14,13 +14,14 @@ from typer.testing import CliRunner, Result
 from deploy.cli import frame, listen
 from deploy.cli.client import Client
 from deploy.cli.errors import CommandError, UsageError
-from deploy.cli.eventstream import Message, cursor_before, messages
+from deploy.cli.eventstream import Message, messages, newest_cursor
 from deploy.cli.frame import Surroundings
 from deploy.cli.listening import JsonFace, LineFace, Listener
 from deploy.cli.local import Local, address
 from dispatch.signing import new_secret
 from dispatch.sink import Event, Target, sinks
 from store.clock import ManualClock, system_clock
+from store.events import rfc3339
 from tests.cli.test_cli_checkup import serving
 from tests.dispatch.certificates import Authority
 
@@ -44,12 +45,19 @@ def sent(cursor: int) -> bytes:
 class World:
     """A server whose stream sends a part each visit, and then somebody presses Ctrl-C; a clock.
 
-    parts: bytes, or what the visit is answered with instead. log: what is behind /v1/events.
+    parts: bytes, or what the visit is answered with instead. log: what /v1/events has. old: it does
+    not say where its log ends.
     """
 
-    def __init__(self, *parts: bytes | httpx.Response | Exception, log: Sequence[Any] = ()) -> None:
+    def __init__(
+        self,
+        *parts: bytes | httpx.Response | Exception,
+        log: Sequence[Any] = (),
+        old: bool = False,
+    ) -> None:
         self._parts = list(parts)
         self._log = log
+        self._old = old
         self._clock = ManualClock(NOW)
         self.places: list[str] = []
         self.queries: list[dict[str, str]] = []
@@ -76,17 +84,22 @@ class World:
 
     def _answer(self, request: httpx.Request) -> httpx.Response:
         if request.url.path == "/v1/events":
-            after = int(request.url.params["after"])
-            rows = [event for event in self._log if event["cursor"] > after][:1]
-            return httpx.Response(200, json={"data": rows, "next_cursor": None})
+            if self._old:
+                return httpx.Response(200, json={"data": [], "next_cursor": None})
+            newest = max((event["cursor"] for event in self._log), default=0)
+            return gone("cursor_ahead", newest=newest)
         if not self._parts:
             raise KeyboardInterrupt
-        self.places.append(request.headers["last-event-id"])
+        self.places.append(request.headers.get("last-event-id", ""))
         self.queries.append(dict(request.url.params))
         part = self._parts.pop(0)
         if isinstance(part, Exception):
             raise part
         return part if isinstance(part, httpx.Response) else httpx.Response(200, content=part)
+
+
+def gone(code: str, **known: int) -> httpx.Response:
+    return httpx.Response(410, json={"code": code, "detail": f"{code}: read on", **known})
 
 
 class Program:
@@ -139,21 +152,19 @@ def test_what_is_no_stream_of_ours_is_refused(stream: bytes) -> None:
         list(messages([stream]))
 
 
-@given(
-    st.lists(st.integers(1, 5_000), unique=True, max_size=40).map(sorted),
-    st.none() | st.integers(0, 60),
-)
-def test_the_place_to_begin_is_found_by_halving(cursors: list[int], minutes: int | None) -> None:
-    ages = [60 - 60 * place // len(cursors) for place in range(len(cursors))]
-    log = [{**an_event(c, age), "cursor": c} for c, age in zip(cursors, ages, strict=True)]
-    moment = None if minutes is None else NOW - timedelta(minutes=minutes)
+@pytest.mark.parametrize(("log", "newest"), [([], 0), ([3, 8], 8)])
+def test_the_server_says_where_its_log_ends(log: list[int], newest: int) -> None:
+    world = World(log=[{**an_event(c), "cursor": c} for c in log])
 
-    begin = cursor_before(World(log=log).connect(), moment)
+    assert newest_cursor(world.connect()) == newest
 
-    wanted = [
-        c for c, age in zip(cursors, ages, strict=True) if minutes is not None and age <= minutes
-    ]
-    assert [cursor for cursor in cursors if cursor > begin] == wanted
+
+def test_a_server_that_does_not_say_is_followed_from_when_it_answers() -> None:
+    world = World(sent(5), old=True)
+
+    result = world.run()
+
+    assert (result.exit_code, world.places) == (0, [""])
 
 
 @pytest.mark.parametrize(
@@ -319,19 +330,41 @@ def test_without_an_address_events_are_only_shown() -> None:
 
 
 def test_what_is_wanted_is_asked_for_from_that_far_back() -> None:
-    log = [{**an_event(c, age), "cursor": c} for c, age in ((3, 30), (8, 11), (9, 10), (20, 2))]
-    world = World(sent(9), log=log)
+    world = World(sent(9))
 
     result = world.run(
         "--type", "task.failed,task.canceled", "--provider", "minimax", "--task", "task_9",
         "--replay", "10m", "--json",
     )  # fmt: skip
 
-    assert world.places == ["8"]
-    assert world.queries == [
-        {"type": "task.failed,task.canceled", "provider": "minimax", "task": "task_9"}
-    ]
+    since = rfc3339(NOW - timedelta(minutes=10))
+    wanted = {"type": "task.failed,task.canceled", "provider": "minimax", "task": "task_9"}
+    assert (world.places, world.queries) == ([""], [wanted | {"since": since}])
     assert json.loads(result.stdout) == {**an_event(9), "cursor": 9}
+
+
+def test_after_a_break_it_goes_on_behind_its_last_event_also_when_it_looked_back() -> None:
+    world = World(sent(9), sent(10))
+
+    world.run("--replay", "10m", "--json")
+
+    assert world.places == ["", "9"]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [gone("cursor_ahead", newest=3), gone("cursor_expired", oldest=40)],
+    ids=["ahead", "expired"],
+)
+def test_a_cursor_that_is_gone_ends_it_with_words_and_what_to_do(answer: httpx.Response) -> None:
+    world = World(sent(9), answer)
+
+    result = world.run()
+
+    assert result.exit_code == 1
+    [line] = [line for line in result.stderr.splitlines() if line.startswith("taskbell: ")]
+    assert f"{answer.json()['code']}: read on; start listen again" in line
+    assert "--replay 1h" in line
 
 
 def test_as_json_an_event_has_its_answer_beside_it(capsys: pytest.CaptureFixture[str]) -> None:

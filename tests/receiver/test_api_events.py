@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
+import httpx
 import pytest
 
+from store.clock import ManualClock
+from store.retention import Prune, prune
 from tests.app import Taskbell, good, minimax, problem
 
 ID = "evt_01kdwpvng0jmwss390q20wa8r0"
@@ -101,8 +105,112 @@ async def test_a_bad_query_is_422_and_names_its_parameter(small: Taskbell, query
     assert f"'{name}'" in problem(await small.api.get(f"/v1/events?{query}"), 422)
 
 
-async def test_the_last_cursor_there_can_be_is_read(taskbell: Taskbell) -> None:
-    assert await taskbell.data(f"/v1/events?after={2**63 - 1}") == []
+# Cursors that nobody can go on from
+
+
+def gone(answer: httpx.Response) -> dict[str, Any]:
+    """The problem of an answer that must be 410, without what each problem has."""
+    assert answer.status_code == 410, answer.text[:300]
+    assert answer.headers["content-type"] == "application/problem+json"
+    body: dict[str, Any] = answer.json()
+    assert (body.pop("title"), body.pop("status"), body.pop("type")) == ("Gone", 410, "about:blank")
+    assert str(body.get("newest", body.get("oldest"))) in body.pop("detail")
+    return body
+
+
+async def both(taskbell: Taskbell, after: int) -> list[httpx.Response]:
+    """The list's answer, and the stream's to the header and to the parameter, when they refuse."""
+    stream = "/v1/events/stream"
+    return [
+        await taskbell.api.get(f"/v1/events?after={after}"),
+        await taskbell.api.get(f"{stream}?after={after}"),
+        await taskbell.api.get(stream, headers={"last-event-id": str(after)}),
+    ]
+
+
+async def read(taskbell: Taskbell, after: int) -> list[int]:
+    return [event["cursor"] for event in await taskbell.data(f"/v1/events?after={after}")]
+
+
+async def forget_all(taskbell: Taskbell, clock: ManualClock) -> None:
+    clock.advance(days=31)
+    while await taskbell.service.store.write(prune, Prune(timedelta(days=30))):
+        pass
+
+
+@pytest.mark.parametrize("made", [0, 1, 5])
+async def test_a_cursor_ahead_of_the_log_is_410_with_the_newest(
+    taskbell: Taskbell, made: int
+) -> None:
+    for number in range(made):
+        await taskbell.track(str(number))
+    newest = ([0] + [event["cursor"] for event in await taskbell.events()])[-1]
+
+    for after in (newest + 1, newest + 900, 2**63 - 1):
+        for answer in await both(taskbell, after):
+            assert gone(answer) == {"code": "cursor_ahead", "newest": newest}
+    assert await read(taskbell, newest) == []  # exactly at the edge
+    assert len(await read(taskbell, 0)) == made
+
+
+async def test_a_cursor_older_than_retention_is_410_with_the_oldest(
+    taskbell: Taskbell, clock: ManualClock
+) -> None:
+    for number in range(4):
+        await taskbell.push(minimax(str(number)))
+    before = [event["cursor"] for event in await taskbell.events()]
+    await forget_all(taskbell, clock)
+    await taskbell.push(minimax("new"))
+    await taskbell.push(minimax("newer"))
+    oldest, newest = [event["cursor"] for event in await taskbell.events()]
+
+    for after in before[:-1]:
+        for answer in await both(taskbell, after):
+            assert gone(answer) == {"code": "cursor_expired", "oldest": oldest}
+    # who had read the last one that went has missed nothing
+    assert await read(taskbell, before[-1]) == await read(taskbell, 0) == [oldest, newest]
+    assert await read(taskbell, oldest) == [newest]
+
+
+async def test_of_a_log_that_was_retained_away_whole_the_last_cursor_goes_on(
+    taskbell: Taskbell, clock: ManualClock
+) -> None:
+    for number in range(3):
+        await taskbell.push(minimax(str(number)))
+    first, _, last = [event["cursor"] for event in await taskbell.events()]
+    await forget_all(taskbell, clock)
+
+    assert await read(taskbell, 0) == await read(taskbell, last) == []
+    for answer in await both(taskbell, first):
+        assert gone(answer) == {"code": "cursor_expired", "oldest": last}
+    for answer in await both(taskbell, last + 1):
+        assert gone(answer) == {"code": "cursor_ahead", "newest": last}
+    await taskbell.push(minimax("new"))
+    assert await read(taskbell, last) == await read(taskbell, 0) != []
+
+
+async def test_pages_from_the_beginning_lead_past_what_retention_took_out_of_the_middle(
+    taskbell: Taskbell, clock: ManualClock
+) -> None:
+    await taskbell.track("open", timeout_seconds=30 * 86400)
+    for number in range(3):
+        await taskbell.push(minimax(str(number)))
+    opened, *ended = [event["cursor"] for event in await taskbell.events()]
+    await forget_all(taskbell, clock)
+    for number in range(3):
+        await taskbell.push(minimax(f"new{number}"))
+
+    pages = await taskbell.all_pages("/v1/events?after=0&limit=1", "after")
+
+    assert [event["cursor"] for event in pages] == await read(taskbell, 0)
+    assert pages[0]["cursor"] == opened
+    # whoever stopped within the gap has missed what was there
+    assert gone((await both(taskbell, ended[0]))[0]) == {"code": "cursor_expired", "oldest": opened}
+
+
+async def test_what_is_no_cursor_is_422_as_ever(small: Taskbell) -> None:
+    for text in ("-1", "x", "1.5", "evt_01kdwpvng0jmwss390q20wa8r0", "9" * 20, ""):
+        problem(await small.api.get(f"/v1/events?after={text}"), 422)
 
 
 @pytest.mark.parametrize(("method", "path"), [("GET", ""), ("POST", "/replay")])

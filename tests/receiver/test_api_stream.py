@@ -73,6 +73,22 @@ async def test_it_goes_on_behind_a_cursor(
     assert client.ids[-1] > every[-1]
 
 
+async def test_it_begins_with_what_was_recorded_since(small: Taskbell, clock: ManualClock) -> None:
+    for number in range(3):
+        await small.track(str(number))
+        clock.advance(minutes=1)
+    every = [event["cursor"] for event in await small.events()]
+
+    async with streaming(small.app, "since=2026-01-01T12:01:00Z") as client:
+        await client.wait_for(2)
+    async with streaming(small.app, "since=2026-01-01T12:59:00Z") as later:
+        await small.track("3")
+        await later.wait_for(1)
+
+    assert client.ids == every[1:]
+    assert later.ids[0] > every[-1]
+
+
 @pytest.mark.parametrize(
     ("query", "wanted"),
     [
@@ -391,6 +407,7 @@ async def test_it_is_documented_as_what_it_is(small: Taskbell) -> None:
     assert list(operation["responses"]["200"]["content"]) == ["text/event-stream"]
     assert {each["name"] for each in operation["parameters"]} == {
         "after",
+        "since",
         "type",
         "task",
         "provider",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
@@ -15,6 +15,7 @@ from receiver.problems import Problem
 from store.eventlog import Wanted, list_events, read_on
 from store.events import Status
 from store.store import Store
+from store.writer import Operation, Tx
 from tests import streams
 from tests.making import poll, push, registered, tell, told
 from tests.patience import PATIENCE_SECONDS
@@ -309,3 +310,34 @@ async def test_progress_of_a_task_is_shown_to_who_names_it(
         looks += [await shown(follower)]
 
     assert looks == [[0.1], [], [0.5], [], []]
+
+
+async def test_a_log_that_was_set_back_sends_everybody_away(
+    store: Store, feed: Feed, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Another database under a running process: one restored, or a standby that lacked commits."""
+    *_, last = events(store, 3)
+    with feed.follow(ALL, last) as follower:
+        waiting = asyncio.create_task(follower.next())
+        await settled(feed)
+        await store.write(Operation("set back", _set_back), None)
+
+        await feed.rounds.once()
+
+        assert await soon(waiting) == []
+        assert follower.over
+    assert "the database was restored" in caplog.text
+    with feed.follow(ALL, 0) as follower:  # who comes then reads the log as it is
+        events(store, 1, first=100)
+        assert len(await soon(follower.next())) == 1
+
+
+def _set_back(tx: Tx, items: Sequence[None]) -> Sequence[None]:
+    """The event log as in a new database."""
+    for statement in (
+        ["TRUNCATE events RESTART IDENTITY"]
+        if tx.database.postgresql
+        else ["DELETE FROM events", "DELETE FROM sqlite_sequence WHERE name = 'events'"]
+    ):
+        tx.connection.exec_driver_sql(statement)
+    return items

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 
 import pytest
 
-from store.eventlog import EventView, get_event, list_events
+from store.clock import ManualClock
+from store.eventlog import EventView, cursor_before, get_event, last_cursor, list_events
 from store.events import Status
 from store.store import Store
 from store.tables import events
@@ -61,3 +63,21 @@ def test_an_event_is_found_by_its_id_with_the_body_that_was_stored(
 
 def test_behind_the_last_cursor_there_is_nothing(store: Store, made: list[EventView]) -> None:
     assert store.read_now(list_events, limit=100, after=made[-1].cursor) == []
+
+
+def test_the_place_before_a_moment_is_found(store: Store, clock: ManualClock) -> None:
+    assert store.read_now(cursor_before, clock()) == 0
+    cursors = []
+    for number in range(3):
+        tell(store, push(f"t{number}"))
+        cursors.append(store.read_now(last_cursor))
+        clock.advance(minutes=1)
+
+    def read_since(**ago: float) -> list[int]:
+        after = store.read_now(cursor_before, clock() - timedelta(**ago))
+        return [event.cursor for event in store.read_now(list_events, limit=10, after=after)]
+
+    assert read_since(days=1) == cursors
+    assert read_since(minutes=2) == cursors[1:]
+    assert read_since(seconds=61) == cursors[2:]
+    assert read_since(seconds=1) == []
