@@ -19,14 +19,16 @@ import pytest
 
 from receiver.failures import Blame
 from receiver.poller import NOT_FOUND_TRIES
+from receiver.provider import ProviderError, providers
 from receiver.watch import Heard, Watch
 from store.clock import ManualClock
 from store.events import Status, Task
 from store.store import Store
+from tests.conftest import START
 from tests.databases import on_sqlite
+from tests.providers.conformance import task_of
+from tests.receiver.test_asking import asker_over
 from tests.receiver.test_poller import ATLAS, MINIMAX, YUANJING, Scene, link, opened, own_error
-
-pytestmark = on_sqlite
 
 GOOD = [f"good{number}" for number in range(19)]
 BUSY = [f"good{number}" for number in range(20)]
@@ -179,48 +181,59 @@ def questions(scene: Scene, good: list[Task]) -> int:
     return sum(about in ids | files for _, _, about in scene.providers.asked)
 
 
-@pytest.mark.parametrize("provider", [MINIMAX, ATLAS, YUANJING])
+ALL = (MINIMAX, ATLAS, YUANJING)
+
+
+@on_sqlite
 @pytest.mark.parametrize("poison", POISON)
 async def test_beside_one_bad_task_nineteen_end_as_soon_as_alone(
-    store: Store, clock: ManualClock, provider: str, poison: str
+    store: Store, clock: ManualClock, poison: str
 ) -> None:
+    """At each provider."""
     async with poisoned(store, clock, POISON[poison]) as scene:
-        bad = scene.track("bad0", provider, says="")
-        good = [scene.track(task_id, provider, says="succeeded") for task_id in GOOD]
+        bad = [scene.track(f"bad-{name}", name, says="") for name in ALL]
+        good = [
+            scene.track(f"{each}-{name}", name, says="succeeded") for name in ALL for each in GOOD
+        ]
 
         await ended(scene, good)
 
-        alone = 2 if provider == MINIMAX else 1  # and one for the file
         assert {scene.task(task).status for task in good} == {Status.SUCCEEDED}
-        assert questions(scene, good) <= 2 * alone * len(good)
-        assert (clock() - bad.created_at).total_seconds() <= 5
-        assert scene.task(bad).status is not Status.SUCCEEDED
+        assert questions(scene, good) <= 2 * 4 * len(
+            GOOD
+        )  # alone: 1, and at MiniMax 2, for the file
+        assert (clock() - bad[0].created_at).total_seconds() <= 6
+        assert Status.SUCCEEDED not in {scene.task(task).status for task in bad}
 
 
-@pytest.mark.parametrize("provider", [MINIMAX, ATLAS, YUANJING])
+@on_sqlite
 @pytest.mark.parametrize("poison", ["NaN", "500 for it alone", "404 of a gateway", "a hang"])
 async def test_beside_eight_bad_tasks_twenty_end_soon(
-    store: Store, clock: ManualClock, provider: str, poison: str
+    store: Store, clock: ManualClock, poison: str
 ) -> None:
+    """At each provider; the bad ones are asked about first, all at once."""
     async with poisoned(store, clock, POISON[poison]) as scene:
-        for number in range(8):  # asked first, all at once
-            scene.track(f"bad{number}", provider, says="")
-        good = [scene.track(task_id, provider, says="succeeded") for task_id in BUSY]
+        for name in ALL:
+            for number in range(8):
+                scene.track(f"bad{number}-{name}", name, says="")
+        good = [
+            scene.track(f"{each}-{name}", name, says="succeeded") for name in ALL for each in BUSY
+        ]
 
         await ended(scene, good)
 
-        alone = 2 if provider == MINIMAX else 1
         assert {scene.task(task).status for task in good} == {Status.SUCCEEDED}
-        assert questions(scene, good) <= 2 * alone * len(good)
-        assert (clock() - good[0].created_at).total_seconds() <= 10
+        assert questions(scene, good) <= 2 * 4 * len(BUSY)
+        assert (clock() - good[0].created_at).total_seconds() <= 15
 
 
+@on_sqlite
 @pytest.mark.parametrize("inline", ["data:image/png;base64,", ""])
 @pytest.mark.parametrize("provider", [ATLAS, YUANJING])
 async def test_an_inline_output_of_any_size_ends_its_task_and_says_so(
     store: Store, clock: ManualClock, provider: str, inline: str
 ) -> None:
-    sizes = {"bad0": 9_000, "bad1": 600_000, "bad2": 1_200_000, "bad3": 5_000_000}
+    sizes = {"bad0": 9_000, "bad1": 1_200_000, "bad2": 2_500_000}
     name = "outputs" if provider == ATLAS else "image"
 
     def make(_provider: str, task_id: str) -> Any:
@@ -242,6 +255,7 @@ async def test_an_inline_output_of_any_size_ends_its_task_and_says_so(
         assert scene.task(bad[0]).next_poll_at is None
 
 
+@on_sqlite
 @pytest.mark.parametrize("provider", [MINIMAX, ATLAS, YUANJING])
 async def test_a_poisoned_task_is_asked_about_less_and_less(
     store: Store, clock: ManualClock, provider: str
@@ -256,15 +270,16 @@ async def test_a_poisoned_task_is_asked_about_less_and_less(
     async with poisoned(store, clock, said(make)) as scene:
         bad = scene.track("bad0", provider, says="")
         await scene.look()
-        await scene.pass_time(3_600, step=5)
+        await scene.pass_time(3_600, step=30)
 
         assert scene.task(bad).poll_failures == len(asked)
         assert len(asked) < 25
         assert scene.types(bad) == ["queued"]
 
 
+@on_sqlite
 @pytest.mark.parametrize("provider", [MINIMAX, ATLAS, YUANJING])
-@pytest.mark.parametrize("poison", ["500 for it alone", "404 of a gateway", "a hang", "no JSON"])
+@pytest.mark.parametrize("poison", ["500 for it alone", "404 of a gateway"])
 async def test_a_real_outage_still_slows_its_provider(
     store: Store, clock: ManualClock, provider: str, poison: str
 ) -> None:
@@ -281,9 +296,9 @@ async def test_a_real_outage_still_slows_its_provider(
             asker._transport = httpx.MockTransport(_of(Poisoned(scene, counting), provider))
         tasks = [scene.track(f"bad{number}", provider, says="") for number in range(20)]
         await scene.look()
-        await scene.pass_time(300, step=1)
+        await scene.pass_time(120, step=1)
 
-        assert asked < 40  # 1, 2, 4 … 60 s apart, and those that were under way at first
+        assert asked < 30  # 1, 2, 4 … 60 s apart, and those that were under way at first
         assert {scene.task(task).status for task in tasks} == {Status.QUEUED}
         assert scene.lines[provider].health.stopped
 
@@ -316,6 +331,20 @@ PLACES: dict[str, Callable[[int], httpx.Response]] = {
 STATUSES = (200, 302, 400, 401, 402, 403, 404, 405, 407, 410, 422, 451, 500, 502, 521, 530)
 
 
+@pytest.mark.parametrize("provider", ALL)
+@pytest.mark.parametrize("place", PLACES)
+async def test_no_status_with_a_foreign_body_is_a_providers_word(provider: str, place: str) -> None:
+    adapter = providers()[provider]
+    for number in STATUSES:
+        for family in ("v1", "v2") if provider == MINIMAX else (None,):
+            answer = PLACES[place](number)
+            asker = asker_over(httpx.MockTransport(lambda _, it=answer: it), owns=adapter.owns)
+            task = task_of(adapter, {"provider_task_id": "1", "family": family}, START)
+            with pytest.raises(ProviderError) as caught:
+                await adapter.query(asker, task, START)
+            assert (caught.value.blame, caught.value.permanent) == (Blame.WAY, False), number
+
+
 class Listening(Watch):
     def __init__(self) -> None:
         self.all: list[Heard] = []
@@ -324,8 +353,9 @@ class Listening(Watch):
         self.all.append(heard)
 
 
+@on_sqlite
 @pytest.mark.parametrize("provider", [MINIMAX, ATLAS, YUANJING])
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("place", ["nginx", "Kong"])
 async def test_what_something_else_says_in_a_providers_place_ends_nothing(
     store: Store, clock: ManualClock, provider: str, place: str
 ) -> None:
@@ -335,7 +365,7 @@ async def test_what_something_else_says_in_a_providers_place_ends_nothing(
         scene.poller._watch = heard
         tasks = [scene.track(f"bad{number}", provider, says="") for number in range(3)]
         await scene.look()
-        await scene.pass_time(1_200, step=20)
+        await scene.pass_time(900, step=30)
 
         assert len(heard.all) > 3 * NOT_FOUND_TRIES
         assert {each.blame for each in heard.all} == {Blame.WAY}
@@ -343,19 +373,20 @@ async def test_what_something_else_says_in_a_providers_place_ends_nothing(
         for task in tasks:  # and then it is the provider again
             scene.providers.words[f"bad{task.provider_task_id[3:]}"] = "succeeded"
         for asker_name, asker in scene.askers.items():
-            asker._transport = httpx.MockTransport(_real(scene, asker_name))
-        await scene.pass_time(200, step=2)
+            asker._transport = httpx.MockTransport(of_provider(scene, asker_name))
+        await scene.pass_time(200, step=10)
         assert {scene.task(task).status for task in tasks} == {Status.SUCCEEDED}
         assert scene.task(tasks[0]).outputs[0].url == link("bad0")
 
 
-def _real(scene: Scene, name: str) -> Any:
+def of_provider(scene: Scene, name: str) -> Any:
     async def answer(request: httpx.Request) -> httpx.Response:
         return await scene.providers.answer(name, request)
 
     return answer
 
 
+@on_sqlite
 @pytest.mark.parametrize("provider", [MINIMAX, ATLAS])
 async def test_one_task_that_the_provider_itself_does_not_know_ends(
     store: Store, clock: ManualClock, provider: str
@@ -364,11 +395,12 @@ async def test_one_task_that_the_provider_itself_does_not_know_ends(
         bad = scene.track("bad0", provider, says="")
         scene.track("good0", provider)  # goes on
         await scene.look()
-        await scene.pass_time(200, step=1)
+        await scene.pass_time(200, step=5)
 
         assert scene.types(bad) == ["queued", "failed"]
 
 
+@on_sqlite
 @pytest.mark.parametrize("provider", [MINIMAX, ATLAS])
 async def test_no_task_ends_while_every_task_is_refused_at_once(
     store: Store, clock: ManualClock, provider: str
@@ -377,7 +409,7 @@ async def test_no_task_ends_while_every_task_is_refused_at_once(
     async with poisoned(store, clock, status(404)) as scene:
         tasks = [scene.track(f"bad{number}", provider, says="") for number in range(3)]
         await scene.look()
-        await scene.pass_time(1_800, step=5)
+        await scene.pass_time(1_800, step=30)
 
         assert {scene.task(task).status for task in tasks} == {Status.QUEUED}
         assert {scene.task(task).poll_refusals >= NOT_FOUND_TRIES for task in tasks} == {True}
