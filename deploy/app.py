@@ -144,7 +144,7 @@ def all_endpoints(service: Service, revoked: RevokedTokens | None = None) -> lis
             adapters,
             partial(timeout_of, settings),
             service.rooms.strangers,
-            service.missing_keys.of,
+            service.known_states.missing_key,
         ).endpoints(),
         *WaitApi(store, service.feed).endpoints(),
         *StreamApi(service.feed).endpoints(),  # before the events: routes are tried one by one

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import platform
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
@@ -37,6 +37,7 @@ from store.clock import Clock
 from store.deliveries import Finished
 from store.errors import StoreUnavailableError
 from store.events import EVENT_TYPES, Source, Status, Verdict
+from store.provider_states import ProviderState, State, never_polled, read_states
 from store.records import Recorded, Report, Unread
 from store.retention import expire_waiting
 from store.stats import Backlog, read_backlog
@@ -286,6 +287,7 @@ class _BacklogOf(Collector):
         self._asked_at = -math.inf
         self._found: Backlog | None = None
         self._kept = Kept(0, {})
+        self._states: Mapping[str, ProviderState] = {}
 
     async def refresh(self) -> None:
         """Ask the store, unless it was asked a moment ago."""
@@ -297,6 +299,7 @@ class _BacklogOf(Collector):
             self._found = await self._store.read(read_backlog)
             soon = self._clock() - self._retention + EXPIRING_WITHIN
             self._kept = await self._store.read(count_kept, soon)
+            self._states = await self._store.read(read_states)
         except StoreUnavailableError:
             self._found = None
 
@@ -306,6 +309,17 @@ class _BacklogOf(Collector):
         if self._found is not None:
             yield from self._tasks(self._found)
             yield from self._deliveries(self._found)
+            yield self._providers()
+
+    def _providers(self) -> Metric:
+        about = "1 for the state that a provider is in, 0 for the others."
+        states = GaugeMetricFamily("taskbell_provider_state", about, labels=["provider", "state"])
+        now = self._clock()
+        for name in sorted(providers()):
+            known = self._states.get(name) or never_polled(name, now)
+            for state in State:
+                states.add_metric([name, state], int(known.at(now).state is state))
+        return states
 
     def _tasks(self, found: Backlog) -> Iterator[Metric]:
         counts = GaugeMetricFamily("taskbell_tasks_open", "Open tasks.", labels=["status"])

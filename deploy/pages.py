@@ -40,6 +40,8 @@ def make_frame(
         endpoints=endpoints,
         public_url=settings.public_url,
         clock=service.clock,
+        states=service.known_states,
+        providers=providers(),
     )
 
 
@@ -48,7 +50,7 @@ def page_routes(service: Service, frame: Frame) -> list[Route]:
         *LivePage(service.feed).pages(),
         *EventPages(service.store, providers(), service.settings.public_url).pages(),
         *DeliveryPages(service.store, render).pages(),
-        *TaskPages(service.store, providers()).pages(),
+        *TaskPages(service.store, providers(), service.known_states.missing_key).pages(),
         *_subscription_pages(service).pages(),
         *_provider_pages(service).pages(),
         *LoginPages(frame, service.once_links).pages(),

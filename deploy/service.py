@@ -36,8 +36,8 @@ from receiver.asking import HttpAsker
 from receiver.budget import Health, RateLimiter
 from receiver.feed import MOST as MOST_FOLLOWERS
 from receiver.feed import Feed
+from receiver.known_states import KnownStates
 from receiver.lately import Lately
-from receiver.missing_keys import MissingKeys
 from receiver.pages.once import OnceLinks
 from receiver.poller import Line, Poller
 from receiver.provider import Provider, providers
@@ -94,7 +94,7 @@ class Service:
     askers: dict[str, HttpAsker]
     once_links: OnceLinks
     rooms: Rooms
-    missing_keys: MissingKeys
+    known_states: KnownStates
     loops: list[Loop] = field(default_factory=list)
     draining: bool = False
     hurried: asyncio.Event = field(default_factory=asyncio.Event)
@@ -215,7 +215,7 @@ def make_service(
         },
         once_links=OnceLinks(monotonic),
         rooms=rooms,
-        missing_keys=MissingKeys(store, providers(), has_key, clock=clock, monotonic=monotonic),
+        known_states=KnownStates(store, providers(), has_key, clock=clock, monotonic=monotonic),
         _client=client,
         _traces=traces,
     )

@@ -221,6 +221,11 @@ class TrackedView(TaskView):
     warnings: list[ErrorView] = []
 
 
+class ProvidersQuery(Query):
+    limit: Limit = 50
+    cursor: ProviderName | None = None
+
+
 class ProviderStateView(BaseModel):
     """until: null for the state it is in now."""
 

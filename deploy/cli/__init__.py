@@ -21,6 +21,7 @@ def build_app() -> typer.Typer:
         frame,
         keys,
         listen,
+        providers,
         replay,
         server,
         subscriptions,
@@ -32,7 +33,7 @@ def build_app() -> typer.Typer:
     app = frame.new_app()
     for module in (server, tasks, callbacks, subscriptions, events, listen, trigger, keys, audit):
         module.register(app)
-    for module in (replay, verify, doctor, backups):
+    for module in (providers, replay, verify, doctor, backups):
         module.register(app)
     return app
 

@@ -85,11 +85,13 @@ def _local_checks(
         Check("network", partial(local.network, settings, values)),
     ]
     if client is not None and _elsewhere(client, settings):
-        reason = f"the server is at {client.url}: run this there for its database, disk and keys"
+        reason = f"the server is at {client.url}: run this there for its database and disk"
         return [Check("database", lambda: [skip("database", reason)])]
+    # what the server has, the server says; a key in this environment may be another one
     return checks + [
         Check(f"{each.title} key", partial(keys.key, each, settings.providers[name], around.clock))
         for name, each in providers().items()
+        if settings.providers[name].api_key is not None
     ]
 
 
@@ -121,6 +123,7 @@ def _ask_server(client: ClientSettings, around: Surroundings) -> Iterator[Findin
         yield from run(
             [
                 Check("public URL", partial(public.public_url, api, around.monotonic)),
+                Check("providers", partial(server.providers, api)),
                 Check("subscriptions", partial(server.subscriptions, api)),
                 Check("deliveries", partial(server.deliveries, api)),
                 Check("tasks", partial(server.tasks, api, around.clock)),

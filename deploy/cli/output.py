@@ -35,6 +35,11 @@ _LOOKS = {
     "active": ("✓", "green"),
     "paused": ("–", "yellow"),
     "disabled": ("✗", "red"),
+    "ok": ("✓", "green"),
+    "degraded": ("!", "yellow"),
+    "down": ("✗", "red"),
+    "no_key": ("!", "yellow"),
+    "idle": ("○", ""),
 }
 
 

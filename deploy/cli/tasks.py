@@ -85,6 +85,9 @@ def track(
         task = answer.body
         if answer.status == 200:
             output.message("already tracked")
+        warnings = task.pop("warnings", []) if wait else task.get("warnings", [])
+        for warning in warnings:
+            output.message(f"warning: {warning.get('message')}")
         if not as_json:
             names = ("id", "provider", "provider_task_id", "status")
             output.result("  ".join(output.word(task.get(name)) for name in names))

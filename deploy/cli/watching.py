@@ -19,6 +19,7 @@ from deploy.cli.client import Client, segment
 from deploy.cli.errors import ServerAway
 from deploy.cli.frame import Surroundings, terminable
 from store.clock import Clock
+from store.events import Failure
 
 INTERVAL_SECONDS = 1.0
 PATIENCE_SECONDS = 60.0
@@ -119,10 +120,14 @@ class JsonFace:
 
 
 class LineFace:
-    """A line for each change of the status, of the provider's own word for it, and each tenth done."""
+    """A line for each change of the status, of the provider's own word for it, and each tenth done.
+
+    And one for each new trouble, and for its end.
+    """
 
     def __init__(self) -> None:
         self._last: tuple[Any, ...] | None = None
+        self._trouble: str | None = None
 
     def show(self, task: Json) -> None:
         words = (task.get("status"), task.get("provider_status"))
@@ -133,6 +138,16 @@ class LineFace:
             share = [] if done is None else [f"{done:.0%}"]
             output.result("  ".join([time, *map(output.word, words), *share]))
         self._last = state
+        self._show_trouble(task)
+
+    def _show_trouble(self, task: Json) -> None:
+        code = (task.get("trouble") or {}).get("code")
+        if code != self._trouble:
+            goes_on = task.get("status") not in EXIT_CODES
+            said = _trouble(task) or ("the trouble is over" if goes_on else None)
+            if said:
+                output.result(f"{output.when(task.get('updated_at'), None)}  {said}")
+        self._trouble = code
 
     def away(self, reason: str) -> None:
         _say_away(reason)
@@ -177,7 +192,9 @@ class LiveFace:
             output.result(line)
 
     def __rich__(self) -> Group:
-        return Group(self._state(), self._description())
+        trouble = _trouble(self._task)
+        said = [Text(output.plain(trouble), style="yellow")] if trouble else []
+        return Group(self._state(), self._description(), *said)
 
     def _state(self) -> Table:
         status = str(self._task.get("status"))
@@ -204,6 +221,12 @@ class LiveFace:
         begun = output.moment(self._task.get("created_at"))
         ended = output.moment(self._task.get("finished_at")) or self._clock()
         return (ended - begun).total_seconds() if begun else 0.0
+
+
+def _trouble(task: Json) -> str | None:
+    """Why there is no news."""
+    trouble = task.get("trouble") or {}
+    return f"no news: {trouble.get('message')}" if trouble else None
 
 
 def _progress(task: Json) -> float | None:
@@ -233,11 +256,22 @@ def ending(task: Json) -> list[str]:
         return [_output(each) for each in task.get("outputs") or ()] or ["it named no outputs"]
     if status == "timed_out":
         deadline = output.when(task.get("deadline_at"), None)
-        return [f"timed out: no ending before {deadline}; a late one will still be recorded"]
+        said = [f"timed out: no ending before {deadline}; a late one will still be recorded"]
+        trouble = _trouble(task)
+        return [*said, trouble] if trouble else said
     error = task.get("error") or {}
     reason = error.get("message") or "the provider gave no reason"
-    code = f" (code {error['code']})" if error.get("code") else ""
-    return [f"{status}: {reason}{code}"]
+    told = ": ".join(filter(None, (error.get("code"), _meaning(task, error))))
+    return [f"{status}: {reason} (code {told})" if told else f"{status}: {reason}"]
+
+
+def _meaning(task: Json, error: Json) -> str:
+    """What the provider's code means, where its message does not say it."""
+    from receiver.provider import providers
+    from receiver.trouble import explained
+
+    failure = Failure(str(error.get("code")), str(error.get("message") or ""))
+    return explained(failure, providers().get(str(task.get("provider"))), "en")
 
 
 def _output(made: Json) -> str:

@@ -8,7 +8,14 @@ from datetime import datetime
 from typing import Any
 
 from receiver.endpoint import Call, Endpoint, Reply
-from receiver.models import ErrorView, Page, ProviderDetail, ProviderStateView, ProviderView
+from receiver.models import (
+    ErrorView,
+    Page,
+    ProviderDetail,
+    ProvidersQuery,
+    ProviderStateView,
+    ProviderView,
+)
 from receiver.provider import Provider
 from store.clock import Clock
 from store.errors import NotFoundError
@@ -34,6 +41,7 @@ class ProviderApi:
                 "List providers with their states",
                 self.list,
                 {200: Page[ProviderView]},
+                query=ProvidersQuery,
             ),
             Endpoint(
                 "GET",
@@ -46,14 +54,17 @@ class ProviderApi:
         ]
 
     async def list(self, call: Call) -> Reply:
-        now = self.clock()
+        query, now = call.query(ProvidersQuery), self.clock()
+        names = [name for name in sorted(self.providers) if name > (query.cursor or "")]
+        page = names[: query.limit]
         states = await self.store.read(read_states)
-        days = (await self.store.read(read_days, list(self.providers), now)).of
+        days = (await self.store.read(read_days, page, now)).of
         views = [
             ProviderView(**_fields(self.providers[name], states.get(name), days[name], now))
-            for name in self.providers
+            for name in page
         ]
-        return Reply(200, Page[ProviderView](data=views, next_cursor=None))
+        cursor = page[-1] if len(names) > len(page) else None
+        return Reply(200, Page[ProviderView](data=views, next_cursor=cursor))
 
     async def show(self, call: Call) -> Reply:
         name, now = call.path["name"], self.clock()

@@ -58,7 +58,7 @@ class TaskApi:
                 f"{one}/refresh",
                 "Ask the provider now",
                 self.refresh,
-                {202: TaskView},
+                {202: TrackedView},
                 Scope.WRITE,
                 problems=(404, 409),
                 room=self.strangers,
@@ -102,11 +102,7 @@ class TaskApi:
             raise Problem(422, f"field 'metadata': {error}") from None
         assert recorded.task is not None  # noqa: S101 - a registration always makes one
         new = recorded.verdict is Verdict.RECORDED
-        view = task_view(recorded.task)
-        if missing and not recorded.task.status.final:
-            warning = ErrorView(code=missing.code, message=missing.message)
-            view = TrackedView(**view.model_dump(), warnings=[warning])
-        return Reply(201 if new else 200, view)
+        return Reply(201 if new else 200, _warned(recorded.task, missing))
 
     async def list(self, call: Call) -> Reply:
         query = call.query(TasksQuery)
@@ -130,7 +126,8 @@ class TaskApi:
         task = await self._task(call)
         if not await call.write(self.store, ask_now, task.id, lambda due: task.id if due else None):
             raise ConflictError(f"task {task.id} has ended: it is {task.status}")
-        return Reply(202, task_view(await self._task(call)))
+        missing = await self.missing_key(task.provider)
+        return Reply(202, _warned(await self._task(call), missing))
 
     async def cancel(self, call: Call) -> Reply:
         task = await self._task(call)
@@ -164,6 +161,15 @@ def _recorded_id(recorded: Recorded) -> str | None:
     """The task's id when the report changed it."""
     new = recorded.verdict is Verdict.RECORDED or recorded.amended
     return recorded.task.id if recorded.task and new else None
+
+
+def _warned(task: Task, missing: Failure | None) -> TaskView:
+    """The task, with what keeps it from being followed."""
+    view = task_view(task)
+    if missing is None or task.status.final:
+        return view
+    warning = ErrorView(code=missing.code, message=missing.message)
+    return TrackedView(**view.model_dump(), warnings=[warning])
 
 
 def task_view(task: Task) -> TaskView:

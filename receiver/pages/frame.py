@@ -25,14 +25,18 @@ from receiver.auth import Authority, Holder
 from receiver.below import below
 from receiver.body import BodyTooLarge, BodyTooSlow, read_body
 from receiver.endpoint import Endpoint, Reply, action_of, call_for, ids_in_path, perform
+from receiver.known_states import KnownStates
 from receiver.logins import Logins
 from receiver.pages import assets, phrases
 from receiver.pages.session import LASTS, Session, Sessions
 from receiver.pages.visit import Cookie, Visit
 from receiver.pages.words import LANGUAGES, TAGS, wished, words
 from receiver.problems import Problem, store_away
+from receiver.provider import Provider
+from receiver.trouble import explained
 from store.clock import Clock
 from store.errors import NotFoundError, StoreUnavailableError
+from store.events import Failure
 from store.keys import Scope
 from store.store import Store
 
@@ -68,7 +72,10 @@ class Page:
 
 
 class Frame:
-    """Serves pages. endpoints: the API's, whose calls are the pages' actions."""
+    """Serves pages. endpoints: the API's, whose calls are the pages' actions.
+
+    states: every page tells which providers are down.
+    """
 
     def __init__(
         self,
@@ -80,6 +87,8 @@ class Frame:
         endpoints: Sequence[Endpoint],
         public_url: str,
         clock: Clock,
+        states: KnownStates,
+        providers: Mapping[str, Provider],
     ) -> None:
         self._store = store
         self._authority = authority
@@ -90,6 +99,8 @@ class Frame:
         self._public = public.netloc.lower()
         self._path = public.path
         self._clock = clock
+        self._states = states
+        self._providers = providers
         self._templates = _templates()
 
     def route(self, page: Page) -> Route:
@@ -130,6 +141,8 @@ class Frame:
             if visit.holder is None:
                 return _to_login(visit)
             visit.holder.must(page.scope)
+            if page.method == "GET":
+                visit.down = await self._states.down()
         return await page.handler(visit)
 
     def _visit(self, request: Request, page: Page | None) -> Visit:
@@ -213,10 +226,20 @@ class Frame:
             visit=visit,
             t=visit.words,
             phrase=phrases.Phrases(visit.words, visit.now),
+            title_of=self._title,
+            explained=partial(self._explained, visit.words.language),
             form_token=self._sessions.form_token(visit.session),
             language_tag=TAGS[visit.words.language],
         )
         return below(self._path, page)
+
+    def _title(self, name: str) -> str:
+        provider = self._providers.get(name)
+        return provider.title if provider else name
+
+    def _explained(self, language: str, failure: Failure, name: str) -> str:
+        """What a provider's failure means, when its message does not say it in this language."""
+        return explained(failure, self._providers.get(name), language)
 
     def _error_page(self, visit: Visit, problem: Problem) -> Response:
         title = HTTPStatus(problem.status).phrase

@@ -14,6 +14,7 @@ from receiver.pages.visit import Visit
 from receiver.provider import Provider
 from receiver.words import UnknownWords
 from store.provider_day import STRETCH, read_days
+from store.provider_states import never_polled, read_states
 from store.store import Store
 
 
@@ -49,11 +50,17 @@ class ProviderPages:
     async def show(self, visit: Visit) -> Response:
         names = [setup.provider.name for setup in self.setups]
         days = await self.store.read(read_days, names, visit.now)
+        states = await self.store.read(read_states)
+        shown = {
+            name: states[name].at(visit.now) if name in states else never_polled(name, visit.now)
+            for name in names
+        }
         running = max(visit.now - self.lately.since, timedelta(seconds=1))
         return visit.page(
             "providers.html",
             setups=self.setups,
             days=days,
+            states=shown,
             day_ago=visit.now - timedelta(hours=24),
             seen=self.lately.of,
             unknown=self.unknown.of,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated, Any
@@ -11,13 +11,13 @@ from urllib.parse import urlencode, urlsplit
 from pydantic import StringConstraints
 from starlette.responses import Response
 
-from receiver.models import Id, ProviderName, Query, Text
+from receiver.models import Id, ProviderName, Query, TaskView, Text
 from receiver.pages.frame import Page
 from receiver.pages.visit import Visit
 from receiver.provider import Provider
 from store.durations import model_of
 from store.errors import NotFoundError
-from store.events import Kind, Status, Task
+from store.events import Failure, Kind, Status, Task
 from store.store import Store
 from store.tasklist import STRETCH, Filter, look_through
 from store.timeline import MOST, Timeline, read_timeline
@@ -79,6 +79,7 @@ class Line:
 class TaskPages:
     store: Store
     providers: Mapping[str, Provider]
+    missing_key: Callable[[str], Awaitable[Failure | None]]
 
     def pages(self) -> list[Page]:
         return [
@@ -133,8 +134,11 @@ class TaskPages:
         )
 
     async def refresh(self, visit: Visit) -> Response:
-        await visit.act("task.refreshed")
-        return visit.see_other(f"/tasks/{visit.id}", "task.refreshed")
+        task = await visit.act("task.refreshed")
+        assert isinstance(task, TaskView)  # noqa: S101 - the endpoint's own answer
+        asked = await self.missing_key(task.provider) is None
+        said = "task.refreshed" if asked else "task.refreshed_without_key"
+        return visit.see_other(f"/tasks/{visit.id}", said)
 
     async def cancel(self, visit: Visit) -> Response:
         await visit.act("task.canceled")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypeVar
@@ -17,6 +17,7 @@ from receiver.pages.session import Session
 from receiver.pages.words import Words
 from receiver.problems import Problem
 from store.keys import Scope
+from store.provider_states import ProviderState
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -47,7 +48,8 @@ Render = Callable[["Visit", str, Mapping[str, Any]], str]
 class Visit:
     """holder: None only on pages that need no login. form: what was posted, last value of a name.
 
-    said: what the action before this page came to, a key under `said.` in the catalogues.
+    said: what the action before this page came to, a key under `said.` in the catalogues. down: the
+    providers that are.
     """
 
     request: Request
@@ -59,6 +61,7 @@ class Visit:
     form: Mapping[str, str]
     ids: Mapping[str, str]
     said: str | None
+    down: Sequence[ProviderState] = ()
     cookies: list[Cookie] = field(default_factory=list)
     _render: Render = field(kw_only=True)
     _act: Act = field(kw_only=True)

@@ -125,7 +125,9 @@ KEY_REFUSED = ("1004", "2049")
 NO_BALANCE = "1008"
 BUSY_SECONDS = {"1002": 30, "1039": 30, "1041": 30, "2045": 60, "2056": 60}
 # every other code (1000, 1001, 1013, 1024, 1033, or a new one) may pass
-BALANCE_WAIT = timedelta(minutes=5)
+BALANCE_WAIT = timedelta(
+    seconds=15
+)  # then longer; whoever pays sees within a minute that it helped
 
 UNKNOWN_TASK_WORDS = ("invalid task_id", "record not found", "task not found")
 # v2 has real HTTP statuses; a task that is unknown or over 7 days old may come as a 400 or a 500

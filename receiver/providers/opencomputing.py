@@ -58,7 +58,9 @@ TASK_FIELDS = ("taskid", "usage", "model", "output", *OUTPUT_FIELDS)
 ERROR_STATUSES = (400, 401, 403, 429)
 
 BALANCE_WORDS = ("balance", "余额")
-BALANCE_WAIT = timedelta(minutes=5)
+BALANCE_WAIT = timedelta(
+    seconds=15
+)  # then longer; whoever pays sees within a minute that it helped
 
 FIRST_PACE = timedelta(seconds=5)
 SLOWEST_PACE = timedelta(seconds=15)

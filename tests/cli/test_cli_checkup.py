@@ -342,6 +342,42 @@ def test_subscriptions_in_trouble_are_told_with_the_reason(
     assert said in found.text
 
 
+def a_provider(state: str, code: str = "", open_tasks: int = 0) -> dict[str, Any]:
+    reason = {"code": code, "message": f"because of {code}"} if code else None
+    return {
+        "name": "minimax",
+        "title": "MiniMax",
+        "state": state,
+        "reason": reason,
+        "since": "2026-11-20T03:00:00Z",
+        "last_answer_at": "2026-11-20T02:59:00Z",
+        "open_tasks": open_tasks,
+    }
+
+
+@pytest.mark.parametrize(
+    ("row", "level", "said"),
+    [
+        (a_provider("ok"), Level.OK, "last at 2026-11-20T02:59:00Z"),
+        (a_provider("idle"), Level.OK, "has its key"),
+        (a_provider("idle", "not_polled"), Level.SKIP, "because of not_polled"),
+        (a_provider("idle", "not_polled", 2), Level.WARN, "because of not_polled"),
+        (a_provider("no_key", "no_key"), Level.SKIP, "because of no_key"),
+        (a_provider("no_key", "no_key", 2), Level.FAIL, "2 open tasks cannot be polled"),
+        (a_provider("degraded", "rate_limited"), Level.WARN, "because of rate_limited"),
+        (a_provider("down", "unreachable"), Level.FAIL, "down since 2026-11-20T03:00:00Z: because"),
+    ],
+)
+def test_providers_are_judged_by_what_the_server_knows(
+    row: dict[str, Any], level: Level, said: str
+) -> None:
+    with api_of({"GET /v1/providers": {"data": [row]}}) as api:
+        [found] = server.providers(api)
+
+    assert (found.check, found.level) == ("MiniMax", level)
+    assert said in found.text
+
+
 def test_the_dead_are_counted_by_subscription_with_the_way_to_replay_them() -> None:
     rows = [{"subscription_id": each} for each in ("sub_1", "sub_2", "sub_2")]
     with api_of({"GET /v1/deliveries": {"data": rows}}) as api:
@@ -535,16 +571,16 @@ def chosen(url: str, name: str, api_key: str | None) -> ProviderSettings:
 
 @pytest.mark.parametrize("name", sorted(providers()))
 async def test_a_good_key_is_told_from_a_bad_one(simulator_url: str, name: str) -> None:
-    async def judged(api_key: str | None) -> Finding:
+    async def judged(api_key: str) -> Finding:
         settings = chosen(simulator_url, name, api_key)
         [found] = await anyio.to_thread.run_sync(
             keys.key, providers()[name], settings, system_clock
         )
         return found
 
-    good, bad, none = await judged(KEY), await judged("sk-wrong"), await judged(None)
+    good, bad = await judged(KEY), await judged("sk-wrong")
 
-    assert [good.level, bad.level, none.level] == [Level.OK, Level.FAIL, Level.SKIP]
+    assert [good.level, bad.level] == [Level.OK, Level.FAIL]
     assert "refused" in bad.text
     assert f"{name.upper()}_API_KEY" in bad.todo
     assert "sk-wrong" not in repr(bad)

@@ -9,7 +9,17 @@ import typer
 from typer.testing import CliRunner, Result
 
 from deploy import __version__
-from deploy.cli import audit, build_app, callbacks, events, frame, keys, subscriptions, tasks
+from deploy.cli import (
+    audit,
+    build_app,
+    callbacks,
+    events,
+    frame,
+    keys,
+    providers,
+    subscriptions,
+    tasks,
+)
 from deploy.cli.client import Client
 from deploy.cli.errors import UsageError
 from deploy.cli.frame import Surroundings
@@ -31,7 +41,7 @@ Handle = Callable[[httpx.Request], httpx.Response]
 
 def an_app() -> typer.Typer:
     app = frame.new_app()
-    for module in (tasks, callbacks, subscriptions, events, keys, audit):
+    for module in (tasks, callbacks, subscriptions, events, keys, audit, providers):
         module.register(app)
     return app
 
@@ -99,6 +109,66 @@ def test_track_says_when_the_task_was_known_already() -> None:
 
     assert (result.exit_code, result.stderr) == (0, "already tracked\n")
     assert json.loads(result.stdout) == TASK
+
+
+def test_track_warns_when_the_server_has_no_key() -> None:
+    warning = {"code": "no_key", "message": "the server has no API key for MiniMax"}
+    server = FakeServer({"POST /v1/tasks": (201, {**TASK, "warnings": [warning]})})
+
+    plain, as_json = (run(server, "track", "minimax", "1", *more) for more in ([], ["--json"]))
+
+    assert plain.stderr == as_json.stderr == f"warning: {warning['message']}\n"
+    assert plain.exit_code == as_json.exit_code == 0
+    assert json.loads(as_json.stdout)["warnings"] == [warning]
+
+
+PROVIDER = {
+    "name": "minimax",
+    "title": "MiniMax",
+    "state": "down",
+    "reason": {"code": "unavailable", "message": "MiniMax cannot answer now"},
+    "since": "2026-11-21T02:55:00Z",
+    "last_asked_at": "2026-11-21T02:56:00Z",
+    "last_answer_at": None,
+    "open_tasks": 3,
+    "pushes": 8,
+    "polls": 40,
+    "ended_by_push": 2,
+    "ended_by_poll": 1,
+    "rescued_by_poll": 0,
+}
+
+
+def test_one_provider_is_shown_with_its_history() -> None:
+    history = [
+        {"state": "down", "reason": None, "since": "2026-11-21T02:55:00Z", "until": None},
+        {
+            "state": "ok",
+            "reason": None,
+            "since": "2026-11-20T00:00:00Z",
+            "until": "2026-11-21T02:55:00Z",
+        },
+    ]
+    shown = {**PROVIDER, "history": history}
+    server = FakeServer({"GET /v1/providers/minimax": (200, shown)})
+
+    result, as_json = (
+        run(server, "providers", "minimax"),
+        run(server, "providers", "minimax", "--json"),
+    )
+
+    assert result.stdout.splitlines() == [
+        "provider      MiniMax (minimax)",
+        "state         down",
+        "why           MiniMax cannot answer now",
+        "since         2026-11-21T02:55:00Z",
+        "last answer   -",
+        "last poll     2026-11-21T02:56:00Z",
+        "open tasks    3",
+        "last 24 h     8 pushes, 40 polls; 2 ended by push, 1 by poll",
+        "2026-11-20T00:00:00Z  2026-11-21T02:55:00Z  ok",
+    ]
+    assert json.loads(as_json.stdout) == shown
 
 
 def test_a_callback_url_stands_alone_on_stdout() -> None:
@@ -305,6 +375,16 @@ def test_subscribe_alone_leaves_the_rest_to_the_server() -> None:
                 "sub_1  disabled  https://a.test  task.*  all        webhook  2026-11-21T02:55:00Z  410 Gone",
             ],
             id="subscriptions",
+        ),
+        pytest.param(
+            ["providers"],
+            "GET /v1/providers?limit=50",
+            PROVIDER,
+            [
+                "NAME     STATE  SINCE                 LAST ANSWER  OPEN TASKS  WHY",
+                "minimax  down   2026-11-21T02:55:00Z  -            3           MiniMax cannot answer now",
+            ],
+            id="providers",
         ),
         pytest.param(
             ["keys", "list"],

@@ -114,6 +114,43 @@ def test_each_change_is_a_line_and_the_outputs_come_last() -> None:
     assert world.asked == [f"GET /v1/tasks/{ID}"] * 5
 
 
+NO_KEY = {"code": "no_key", "message": "the server has no API key for MiniMax"}
+TURNED_AWAY = {
+    "code": "key_refused",
+    "message": "MiniMax refuses the API key: check MINIMAX_API_KEY",
+}
+
+
+def test_why_there_is_no_news_is_told_at_once_and_when_it_changes() -> None:
+    steps = [NO_KEY, NO_KEY, TURNED_AWAY, None]
+    world = World([*(a_task("queued", trouble=each) for each in steps), DONE])
+
+    lines = world.run("watch", ID).stdout.splitlines()
+
+    assert [line.partition("  ")[2] for line in lines[:4]] == [
+        "queued  -",
+        f"no news: {NO_KEY['message']}",
+        f"no news: {TURNED_AWAY['message']}",
+        "the trouble is over",
+    ]
+
+
+def test_a_task_that_timed_out_in_trouble_says_so() -> None:
+    lines = World([a_task("timed_out", trouble=TURNED_AWAY)]).run("watch", ID).stdout.splitlines()
+
+    assert lines[-1] == f"no news: {TURNED_AWAY['message']}"
+
+
+def test_track_with_wait_warns_at_once_without_a_key() -> None:
+    tracked = {**a_task("queued", trouble=NO_KEY), "warnings": [NO_KEY]}
+    world = World([tracked, a_task("queued", trouble=NO_KEY), DONE])
+
+    result = world.run("track", "minimax", "1", "--wait")
+
+    assert result.stderr.endswith(f"warning: {NO_KEY['message']}\n")
+    assert f"no news: {NO_KEY['message']}" in result.stdout.splitlines()[2]
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -166,7 +203,8 @@ def test_each_tenth_done_is_a_line() -> None:
         pytest.param(
             a_task("failed", error={"code": "1027", "message": "sensitive\x1b[2J content"}),
             1,
-            "failed: sensitive\ufffd[2J content (code 1027)",
+            "failed: sensitive\ufffd[2J content (code 1027: the output was withheld as sensitive by"
+            " MiniMax's content check)",
             id="failed",
         ),
         pytest.param(a_task("failed"), 1, "failed: the provider gave no reason", id="no-reason"),

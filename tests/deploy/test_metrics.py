@@ -22,6 +22,7 @@ from store.clock import ManualClock
 from store.database import open_database
 from store.deliveries import Attempt, Finished, finish
 from store.errors import StoreUnavailableError
+from store.provider_states import Note, State, note_states
 from store.records import Recorded, record
 from store.store import Store
 from store.writer import Committed
@@ -132,6 +133,24 @@ async def test_what_is_open_is_counted_by_status_and_age(
     assert page.counted("taskbell_tasks_open") == {("queued",): 2, ("processing",): 1}
     assert page.counted("taskbell_tasks_oldest_seconds") == {("queued",): 40, ("processing",): 10}
     assert page.value("taskbell_store_up") == 1
+
+
+async def test_a_provider_is_in_one_state(taskbell: Taskbell, clock: ManualClock) -> None:
+    now = timedelta(0)
+    for note in (
+        Note("minimax", "MiniMax", State.DOWN, asked_ago=now),
+        Note("atlascloud", "Atlas Cloud", State.NO_KEY, has_key=False),
+    ):
+        await taskbell.service.store.write(note_states, note)
+
+    page = await looked(taskbell)
+
+    assert page.counted("taskbell_provider_state") == {
+        ("minimax", "down"): 1,
+        ("atlascloud", "no_key"): 1,
+        ("opencomputing", "idle"): 1,
+    }
+    assert page.value("taskbell_provider_state", provider="minimax", state="ok") == 0
 
 
 def counting(url: str, clock: ManualClock) -> Service:

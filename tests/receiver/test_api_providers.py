@@ -98,3 +98,9 @@ async def test_what_looks_like_no_name_is_a_404(small: Taskbell) -> None:
 
 async def test_it_needs_a_key(small: Taskbell) -> None:
     problem(await small.door.get("/v1/providers"), 401)
+
+
+async def test_the_list_comes_in_pages(small: Taskbell) -> None:
+    found = await small.all_pages("/v1/providers?limit=2")
+
+    assert [each["name"] for each in found] == ["atlascloud", "minimax", "opencomputing"]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect
 from collections.abc import AsyncIterator
+from datetime import timedelta
 
 import pytest
 
@@ -11,6 +13,8 @@ from receiver.pages.words import LANGUAGES
 from receiver.provider import providers
 from store.clock import ManualClock
 from store.durations import EDGES
+from store.events import Failure
+from store.provider_states import Note, State, note_states
 from store.tables import durations
 from tests.app import Taskbell, minimax, running
 from tests.pages import Browser, Document, signed_in
@@ -52,8 +56,8 @@ async def test_a_key_is_told_of_and_never_shown(taskbell: Taskbell, person: Brow
     assert "API key refused" in refused
     assert KEY not in before + accepted + refused
     assert "api.minimax.example" in before
-    assert "TASKBELL_ATLASCLOUD_API_KEY=…" in before
-    assert "TASKBELL_MINIMAX_API_KEY" not in before
+    assert "ATLASCLOUD_API_KEY=…" in before
+    assert "MINIMAX_API_KEY" not in before
 
 
 async def test_the_day_is_counted(sqlite_url: str, clock: ManualClock) -> None:
@@ -105,3 +109,57 @@ async def test_a_process_that_does_not_ask_says_who_does(person: Browser) -> Non
     page = Document(await person.see("/providers"))
 
     assert "Another process asks (TASKBELL_ROLES)." in page.text
+
+
+REASON = Failure("unavailable", "MiniMax cannot answer now (GET api.minimaxi.com: 503)")
+
+
+async def noted(taskbell: Taskbell, to: State, reason: Failure | None = None) -> None:
+    note = Note("minimax", "MiniMax", to, reason=reason, asked_ago=timedelta(0))
+    await taskbell.service.store.write(note_states, note)
+    taskbell.service.known_states._read_at = -math.inf
+
+
+@pytest.mark.parametrize(
+    ("language", "banner", "why"),
+    [
+        ("en", "MiniMax is down since", "MiniMax cannot answer now (GET"),
+        ("zh", "MiniMax 不可用 开始于", "MiniMax 暂时不可用"),
+    ],
+)
+async def test_every_page_tells_which_provider_is_down_until_it_is_back(
+    taskbell: Taskbell, person: Browser, language: str, banner: str, why: str
+) -> None:
+    await noted(taskbell, State.DOWN, REASON)
+    for path in ("/", "/events", "/subscriptions", "/deliveries", "/providers"):
+        page = await person.see(f"{path}?lang={language}")
+        told = Document(page)
+        assert len(told.all("p", class_="outage")) == 1
+        assert f"{banner} " in told.text
+        assert why in told.text
+        assert 'href="/providers#minimax"' in page
+
+    await noted(taskbell, State.OK)
+    assert "outage" not in await person.see("/")
+
+
+@pytest.mark.parametrize(
+    ("state", "badge"),
+    [
+        (State.OK, "Working"),
+        (State.DEGRADED, "Partly failing"),
+        (State.DOWN, "Down"),
+        (State.NO_KEY, "No API key"),
+        (State.IDLE, "Idle"),
+    ],
+)
+async def test_a_provider_shows_its_state(
+    taskbell: Taskbell, person: Browser, state: State, badge: str
+) -> None:
+    await noted(taskbell, state, REASON if state is State.DOWN else None)
+
+    text = Document(await person.see("/providers")).text
+
+    _, _, of_minimax = text.partition(" MiniMax minimax ")
+    assert of_minimax.startswith(badge)
+    assert (REASON.message in of_minimax) is (state is State.DOWN)

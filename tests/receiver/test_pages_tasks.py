@@ -11,11 +11,15 @@ import pytest
 
 import receiver.pages.tasks
 import store.tasklist
+from receiver.failures import Code
 from receiver.pages.words import LANGUAGES, words
+from receiver.provider import ProviderError, providers
+from receiver.trouble import trouble_of
 from store.clock import ManualClock
 from store.events import Failure, Kind, Output, Status
 from store.records import Report, record
-from store.tasks import Overdue, expire
+from store.tables import tasks
+from store.tasks import Later, Overdue, expire, reschedule
 from tests.app import Taskbell, good, running
 from tests.conftest import START
 from tests.making import poll, push, registered
@@ -282,3 +286,71 @@ async def test_a_look_that_stopped_says_so_and_goes_on_with_the_same_filters(
 
     assert "Looked through" in page.text
     assert await names_on(person, str(further.attributes["href"])) == ["0"]
+
+
+WHY = {
+    "en": "MiniMax does not know this task id",
+    "zh": "MiniMax 不认识该任务号",
+}
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+async def test_a_wrong_id_is_explained(sqlite_url: str, clock: ManualClock, language: str) -> None:
+    async with running(sqlite_url, clock, {"MINIMAX_API_KEY": "k" * 40}) as taskbell:
+        task = await taskbell.track("1")
+        error = ProviderError("MiniMax: base_resp 2013", code=Code.NOT_FOUND, permanent=True)
+        trouble = trouble_of(providers()["minimax"], error)
+        fence = (await taskbell.rows(tasks))[0].poll_fence
+        later = Later(task["id"], fence, timedelta(minutes=1), trouble=trouble)
+        await taskbell.service.store.write(reschedule, later)
+        person = await signed_in(taskbell)
+
+        page = Document(await person.see(f"/tasks/{task['id']}?lang={language}"))
+
+    assert page.all("section", aria_labelledby="trouble")
+    assert WHY[language] in page.text
+    assert "base_resp 2013" in page.text
+    assert page.text.count("MiniMax does not know this task id") == 1
+
+
+@pytest.mark.parametrize(
+    ("language", "words_of_the_code"),
+    [("en", "refused as sensitive by MiniMax's content check"), ("zh", "未通过 MiniMax 内容审核")],
+)
+async def test_a_providers_code_is_told_in_words(
+    sqlite_url: str, clock: ManualClock, language: str, words_of_the_code: str
+) -> None:
+    async with running(sqlite_url, clock) as taskbell:
+        for report in STATES["failed"]:
+            await taskbell.service.store.write(record, report)
+        [task] = await taskbell.tasks()
+        person = await signed_in(taskbell)
+
+        page = Document(await person.see(f"/tasks/{task['id']}?lang={language}"))
+
+    assert words_of_the_code in page.text
+    assert FAILURE.message in page.text
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"MINIMAX_API_KEY": "k" * 40}, "The provider will be asked now."),
+        ({}, "no running Taskbell process has an API key for this provider"),
+    ],
+)
+async def test_asking_now_says_when_nobody_can(
+    sqlite_url: str, clock: ManualClock, settings: dict[str, str], said: str
+) -> None:
+    async with running(sqlite_url, clock, settings) as taskbell:
+        task = await taskbell.track("1")
+        person = await signed_in(taskbell)
+        address = f"/tasks/{task['id']}"
+        before = await person.see(address)
+        await person.press(address, f"{address}/refresh")
+
+        after = await person.see(address)
+
+    assert said in after
+    assert ("set MINIMAX_API_KEY where Taskbell runs" in before) is (not settings)
+    assert ("The next question is due now" in before) is bool(settings)

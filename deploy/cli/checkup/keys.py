@@ -1,4 +1,4 @@
-"""Whether providers take our keys: asked about a task that is not there, which costs nothing."""
+"""Whether providers take the keys of this environment: asked about a task that is not there, which costs nothing."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 from datetime import timedelta
 
 from deploy import __version__
-from deploy.cli.checkup.finding import Finding, fail, ok, skip, warn
+from deploy.cli.checkup.finding import Finding, fail, ok, warn
 from deploy.settings import ProviderSettings
 from receiver.asking import HttpAsker
 from receiver.failures import Blame, Code
@@ -26,8 +26,6 @@ _NOT_THERE = (Code.NOT_FOUND, Code.REFUSED)
 def key(provider: Provider, chosen: ProviderSettings, clock: Clock) -> list[Finding]:
     """One question, which makes no task and is not billed."""
     name = f"{provider.title} key"
-    if chosen.api_key is None:
-        return [skip(name, f"not set: {provider.name.upper()}_API_KEY")]
     try:
         asyncio.run(_ask(provider, chosen, clock))
     except ProviderError as error:

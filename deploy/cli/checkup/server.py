@@ -12,12 +12,13 @@ from urllib.parse import urlsplit
 import httpx
 
 from deploy import __version__
-from deploy.cli.checkup.finding import Finding, fail, ok, warn
+from deploy.cli.checkup.finding import Finding, fail, ok, skip, warn
 from deploy.cli.checkup.local import drift
 from deploy.cli.client import Client, transport_of
 from deploy.cli.errors import CommandError, KeyTooWeak
 from deploy.cli.output import moment
 from store.clock import Clock
+from store.provider_states import NOT_POLLED
 
 TIMEOUT_SECONDS = 5.0
 MOST = 500
@@ -96,6 +97,34 @@ def _lets(call: Callable[[], object]) -> bool:
     except CommandError:
         return True  # there is no such delivery
     return True
+
+
+def providers(api: Client) -> Sequence[Finding]:
+    """How each provider is doing, and whether a running process has its key."""
+    rows = api.listing("/v1/providers", {}, limit=MOST).rows
+    return [_about_provider(row) for row in rows]
+
+
+def _about_provider(row: dict[str, Any]) -> Finding:
+    title, name = str(row.get("title"))[:40], str(row.get("name"))[:40]
+    why = str((row.get("reason") or {}).get("message") or "")[:500]
+    opened = row.get("open_tasks")
+    match row.get("state"):
+        case "down":
+            todo = f"taskbell providers {name}; its tasks are polled on until their deadlines"
+            return fail(title, f"down since {row.get('since')}: {why}", todo)
+        case "degraded":
+            return warn(title, f"degraded: {why}", f"taskbell providers {name}")
+        case "no_key" if opened:
+            return fail(title, f"{opened} open tasks cannot be polled: {why}", "set the key there")
+        case "no_key":
+            return skip(title, why)
+        case "idle" if (row.get("reason") or {}).get("code") == NOT_POLLED:
+            return warn(title, why, "start one") if opened else skip(title, why)
+        case "idle":
+            return ok(title, "the server has its key; nothing is asked just now")
+        case _:
+            return ok(title, f"answers, last at {row.get('last_answer_at')}")
 
 
 def subscriptions(api: Client) -> Sequence[Finding]:
