@@ -1,19 +1,21 @@
 """Logs: one line an event. JSON for machines, short lines for a person at a terminal.
 
-Nobody logs a secret on purpose. What looks like one all the same, in an exception's text say, is
-left out at the end of the way, here.
+What looks like a secret is left out at the end of the way, here (deploy/redaction.py).
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import re
 import sys
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import TextIO
 
+from deploy.redaction import redacted, redactor
+
 _LONGEST = 500
+_READ = 20_000  # of a longer text the rest is not looked at, and never shown
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -31,7 +33,34 @@ def set_up(
         logging.getLogger(name).setLevel(max(level, logging.WARNING))
 
 
-class JsonFormatter(logging.Formatter):
+def hide(secrets: Iterable[str]) -> None:
+    """Leave these values out of every line from now on, too."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler.formatter, _Formatter):
+            handler.formatter.redact = redactor(secrets)
+
+
+class _Formatter(logging.Formatter):
+    """redact: what every text goes through, message, fields and trace."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.redact: Callable[[str], str] = redacted
+
+    def _plain(self, value: object) -> object:
+        if value is None or isinstance(value, bool | int | float):
+            return value
+        return self._short(str(value))
+
+    def _short(self, text: str) -> str:
+        # first: half a secret does not look like one
+        if len(text) > _READ:
+            text = text[:_READ].rpartition(" ")[0]
+        text = self.redact(text)
+        return text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
+
+
+class JsonFormatter(_Formatter):
     """{"time", "level", "logger", "message", …fields}."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -39,24 +68,24 @@ class JsonFormatter(logging.Formatter):
             "time": _time(record),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": _short(record.getMessage()),
-            **{key: _plain(value) for key, value in _fields(record)},
+            "message": self._short(record.getMessage()),
+            **{key: self._plain(value) for key, value in _fields(record)},
         }
         if record.exc_info:
-            line["trace"] = redacted(self.formatException(record.exc_info))
+            line["trace"] = self.redact(self.formatException(record.exc_info))
         return json.dumps(line)
 
 
-class ConsoleFormatter(logging.Formatter):
+class ConsoleFormatter(_Formatter):
     """12:00:00 INFO callbacks: push provider=minimax."""
 
     def format(self, record: logging.LogRecord) -> str:
         name = record.name.removeprefix("taskbell.")
-        fields = "".join(f" {key}={_plain(value)}" for key, value in _fields(record))
-        event = _short(record.getMessage())
+        fields = "".join(f" {key}={self._plain(value)}" for key, value in _fields(record))
+        event = self._short(record.getMessage())
         lines = [f"{_time(record)[11:19]} {record.levelname} {name}: {event}{fields}"]
         if record.exc_info:
-            lines += redacted(self.formatException(record.exc_info)).split("\n")
+            lines += self.redact(self.formatException(record.exc_info)).split("\n")
         return "\n".join(_printable(line) for line in lines)
 
 
@@ -72,41 +101,3 @@ def _time(record: logging.LogRecord) -> str:
 
 def _fields(record: logging.LogRecord) -> list[tuple[str, object]]:
     return [(key, value) for key, value in vars(record).items() if key not in _STANDARD]
-
-
-def _plain(value: object) -> object:
-    if value is None or isinstance(value, bool | int | float):
-        return value
-    return _short(str(value))
-
-
-def _short(text: str) -> str:
-    text = redacted(text)  # first: half a secret does not look like one
-    return text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
-
-
-def redacted(text: str) -> str:
-    """Without what looks like a key, a token, a password in an address, or a web address's path.
-
-    >>> redacted("POST https://hooks.example.com/T00/B00/x failed: Bearer abc")
-    'POST https://hooks.example.com/… failed: Bearer …'
-    >>> redacted("postgresql://taskbell:hush@db/taskbell")
-    'postgresql://…@db/taskbell'
-    """
-    text = _USER_INFO.sub(r"\1…@", text)
-    return _SECRET.sub(lambda found: f"{found[found.lastgroup or 0]}…", text)
-
-
-_USER_INFO = re.compile(r"""(\b[a-z+]+://)[^\s"'/@]*@""")
-_SECRET = re.compile(
-    r"""(?P<bearer>\b[Bb]earer\ )[^\s"',]+
-    | (?P<signing>\bwhsec_)[\w+/=-]+
-    | (?P<ours>\btb_[0-9a-f]{8}_)[\w-]+
-    | (?P<provider>\bsk-)[\w-]{8,}
-    | (?P<callback>\bcbt_)[\w-]{8,}
-    | (?P<token>\beyJ)[\w-]{8,}(?:\.[\w-]+)*
-    | (?P<locked>\bgAAAAA)[\w=-]+
-    | (?P<address>\bhttps?://[^\s"'/?\#]+[/?\#])[^\s"']+
-    """,
-    re.VERBOSE,
-)

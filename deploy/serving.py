@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from deploy import __version__, logs
 from deploy.app import all_endpoints, make_app
@@ -57,6 +57,7 @@ def run(settings: Settings, *, dev: bool, limits: Limits | None = None) -> None:
         logging.getLogger("taskbell").setLevel(logging.DEBUG)  # a line for each push and attempt
         opened = (*settings.allow_networks, *LOOPBACK)
         settings = replace(with_dev_api_key(settings), allow_networks=opened)
+    logs.hide(_secrets(settings))
     listener = _listen(settings)
     settings = _with_port(settings, listener.getsockname()[1])
     with contextlib.ExitStack() as failed:
@@ -85,6 +86,16 @@ def run(settings: Settings, *, dev: bool, limits: Limits | None = None) -> None:
     )
     limits = limits or Limits(connections=descriptors().from_clients)
     _Server(service, listener, Crowd(limits)).run()
+
+
+def _secrets(settings: Settings) -> list[str]:
+    """The values that no log line may hold."""
+    given = [settings.api_key, *settings.secret_keys]
+    given += [chosen.api_key for chosen in settings.providers.values()]
+    for url in (settings.database_url, settings.direct_database_url):
+        password = urlsplit(url).password if url else None
+        given.append(unquote(password) if password else None)
+    return [each for each in given if each]
 
 
 def _usable_database(settings: Settings) -> Database:

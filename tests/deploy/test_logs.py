@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from deploy.logs import ConsoleFormatter, JsonFormatter, redacted, set_up
+from deploy.logs import ConsoleFormatter, JsonFormatter, set_up
+from deploy.redaction import redacted
 from tests.app import loggers_as_before
 
 HOSTILE = "x\r\n2026-01-01 INFO forged\x1b[2J\x1b[31m\x00\u202egpj\u2028"
