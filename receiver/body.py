@@ -14,7 +14,7 @@ from starlette.requests import Request
 MAX_DEPTH = 64
 MAX_VALUES = 12_000
 MAX_DIGITS = 100
-_BEGINNING_SECONDS = 1.0
+_BEGINNING_SECONDS = 0.25
 
 
 _CHARSET = re.compile(r"charset\s*=\s*[\"']?([A-Za-z0-9._-]+)", re.IGNORECASE)
@@ -116,13 +116,15 @@ async def read_body(
 
     Raises BodyTooLarge as soon as more than limit bytes are announced or came, BodyTooSlow when
     the whole took longer than the deadline, and starlette's ClientDisconnect. beginning: how much
-    of a body that is announced as too large is read all the same, if it comes within a second.
+    of a body that is announced as too large is read all the same, if it comes at once: a client that
+    waits for `100 Continue` is not told to send it.
     """
     too_large = f"the body is over {limit} bytes"
     body = bytearray()
     announced = _announced(request.headers.get("content-length")) > limit
     enough = beginning if announced else limit
-    if announced and not beginning:
+    waits = request.headers.get("expect", "").lower() == "100-continue"
+    if announced and (waits or not beginning):
         raise BodyTooLarge(too_large)
     seconds = min(deadline_seconds, _BEGINNING_SECONDS) if announced else deadline_seconds
     try:

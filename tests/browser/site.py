@@ -27,7 +27,7 @@ class Site:
     async def move(self, subscription: str, url: str) -> None:
         """Send what a subscription of the scene gets to another URL."""
         path = f"/v1/subscriptions/{self.scene.subscriptions[subscription]}"
-        good(await self.taskbell.api.patch(path, json={"url": url}))
+        good(await self.taskbell.api.patch(path, json={"url": url, "headers": None}))
 
 
 @contextlib.asynccontextmanager

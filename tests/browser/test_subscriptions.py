@@ -74,14 +74,14 @@ async def test_somebody_is_subscribed_after_a_first_try_that_fails(visit: Visits
     visit.watch(page).expect("422")
 
     await press(page.get_by_role("link", name="New subscription"), way)
-    await page.get_by_label("URL").fill("http://10.0.0.1/hook")
+    await page.get_by_role("textbox", name="URL").fill("http://10.0.0.1/hook")
     await page.get_by_label("Description").fill("Ours")
     await page.get_by_label("task.failed").check()
     await press(page.get_by_role("button", name="Subscribe"), way)
     await expect(page.get_by_role("alert")).to_contain_text("Nothing was made")
     found = await faults(page) if way == "mouse" else []
     await expect(page.get_by_label("Description")).to_have_value("Ours")
-    await page.get_by_label("URL").fill(HOOK)
+    await page.get_by_role("textbox", name="URL").fill(HOOK)
     await press(page.get_by_role("button", name="Subscribe"), way)
     await expect(page.get_by_text(_SECRET)).to_be_visible()
     await press(page.get_by_role("link", name="I have it"), way)

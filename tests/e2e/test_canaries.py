@@ -81,7 +81,9 @@ class World:
         if way in ("minimax", "atlascloud"):
             self.asked += 1
         if way == "minimax" and self.asked > 1:
-            return Response(f"no such key: {request.headers['authorization']}", 401)
+            said = f"no such key: {request.headers['authorization']}"
+            own = {"base_resp": {"status_code": 1004, "status_msg": said}}
+            return Response(json.dumps(own), 401)
         if way in ("minimax", "atlascloud"):
             said = f"out of order for {request.headers['authorization']}"  # some quote the key
             return Response(json.dumps({"message": said}), 500)

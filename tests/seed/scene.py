@@ -20,7 +20,7 @@ from store.database import open_database
 from store.events import Failure, Output, Status, TaskUpdate
 from store.keys import NewKey, Scope
 from store.provider_states import Note, State
-from store.records import Receipt, Unread, keep_unread
+from store.records import Receipt, TooLarge, Unread, keep_too_large, keep_unread
 from store.retention import cancel_leftovers
 from store.schema import migrate
 from store.store import Store
@@ -92,6 +92,8 @@ def _played(store: Store, clock: ManualClock, vault: Vault, end: datetime) -> Sc
     store.write_now(cancel_leftovers, 1_000)
     for raw in (b"<html>not JSON</html>", hostile.TEXT.encode()):
         store.write_now(keep_unread, Unread("minimax", Receipt("cb_scene", raw)))
+    beginning = Receipt("cb_scene", b'{"task_id": "too large')
+    store.write_now(keep_too_large, TooLarge("minimax", beginning, None, None))
     ids = store.read_now(_ids)
     named = {name: ids[job.task] for name, (job, _) in stories.items()}
     called = {task: name for name, task in named.items()}
