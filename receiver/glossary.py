@@ -338,6 +338,7 @@ EXAMPLES: Mapping[str, Any] = {
         "url": "https://your-app.example.com/hook",
         "types": ["task.succeeded", "task.failed"],
     },
+    "ResumeInput": {"backlog": "send"},
     "SubscriptionPatch": {"active": False},
     "SubscriptionView": _SUBSCRIPTION,
     "SubscriptionWithSecret": {**_SUBSCRIPTION, "secret": "whsec_…"},
