@@ -58,6 +58,9 @@ def app(sqlite_template: Path, tmp_path: Path, clock: ManualClock) -> Iterator[S
     asgi.shutdown_lifespans()
 
 
+_SLOWED = "Expected 401 or 403, got `429 Too Many Requests`"
+
+
 def judge(app: Starlette, config: dict[str, Any]) -> tuple[list[str], Counter[int]]:
     """What the judge complains about, and how often it got each status."""
     loaded = schemathesis.openapi.from_asgi(
@@ -80,6 +83,8 @@ def judge(app: Starlette, config: dict[str, Any]) -> tuple[list[str], Counter[in
                 for check in recorder.checks.get(case_id, ()):
                     if check.failure_info is not None:
                         request, failure = interaction.request, check.failure_info.failure
+                        if _SLOWED in failure.message:
+                            continue  # with so many endpoints it guesses over 30 keys a minute
                         complaints.append(
                             f"{request.method} {request.uri} {request.body!r}: {failure.message}"
                         )
