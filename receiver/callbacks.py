@@ -30,6 +30,7 @@ from receiver.provider import (
 from receiver.revoked import RevokedTokens
 from receiver.sieve import completed
 from receiver.tokens import CallbackToken, CallbackTokens
+from receiver.trouble import in_words
 from receiver.uses import LastUses
 from receiver.watch import Watch
 from receiver.words import UnknownWords
@@ -145,7 +146,7 @@ class CallbackDoor:
                 self.watch.challenged(entrance.provider.name, monotonic() - began)
                 echo.background = BackgroundTask(self._keep_challenge, request, token)
                 return echo
-            update = entrance.provider.parse(body)
+            update = in_words(entrance.provider, entrance.provider.parse(body))
         except (BadBody, UnreadableBody) as error:
             with self._place(request):
                 await self._keep_unread(entrance, token, raw)

@@ -25,7 +25,7 @@ from receiver.failures import Blame, Code
 from receiver.pacing import Plans
 from receiver.provider import Answer, Asker, Provider, ProviderError
 from receiver.redaction import Redact, redacted
-from receiver.trouble import trouble_of
+from receiver.trouble import in_words, trouble_of
 from receiver.watch import Heard, Watch
 from receiver.words import UnknownWords, unknown_word
 from store.clock import Clock
@@ -367,7 +367,7 @@ class Poller:
             self._watch.verdict(Heard(task, self._clock(), error.blame, trouble))
             await self._failed(line, task, error, trouble)
         else:
-            update = redacted(found, line.asker.redact)
+            update = in_words(line.provider, redacted(found, line.asker.redact))
             oddity = unknown_word(line.provider, update.provider_status)
             self._watch.asked(name, update.status)
             self._watch.verdict(Heard(task, self._clock(), trouble=oddity))

@@ -7,10 +7,11 @@ the same form: `Provider.codes`.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from receiver.failures import Code
 from receiver.provider import Provider, ProviderError, Words
-from store.events import Failure
+from store.events import Failure, TaskUpdate
 from store.provider_states import NO_KEY, NOT_POLLED
 
 _WORDS: Mapping[str, Words] = {
@@ -25,7 +26,9 @@ _WORDS: Mapping[str, Words] = {
         " right?",
         "响应并非来自 {title}（可能是代理、网关或登录页），请检查 {base_url} 是否正确",
     ),
-    Code.RATE_LIMITED: Words("{title} limits the rate of requests", "{title} 限流：请求过于频繁"),
+    Code.RATE_LIMITED: Words(
+        "{title} limits the rate: too many requests", "{title} 限流：请求过于频繁"
+    ),
     Code.UNAVAILABLE: Words("{title} cannot answer now", "{title} 暂时不可用"),
     Code.KEY_REFUSED: Words(
         "{title} refuses the API key: check {key}", "{title} 拒绝该 API Key，请检查 {key}"
@@ -85,6 +88,15 @@ def trouble_of(provider: Provider, error: ProviderError) -> Failure:
     if words is None:
         return Failure(error.code, str(error))
     return Failure(error.code, f"{_filled(words.english, provider)} ({error})")
+
+
+def in_words(provider: Provider, update: TaskUpdate) -> TaskUpdate:
+    """The update, with words for an error that the provider gave a known code and no message."""
+    error = update.error
+    if error is None or error.message or error.code not in provider.codes:
+        return update
+    words = _filled(provider.codes[error.code].english, provider)
+    return replace(update, error=Failure(error.code, words))
 
 
 def no_key(provider: Provider) -> Failure:

@@ -76,7 +76,7 @@ MODALITIES = {"video": Kind.VIDEO, "audio": Kind.AUDIO, "text": None}
 CODES: Mapping[str, Words] = {
     "1000": Words("MiniMax has an unknown error", "MiniMax 出现未知错误"),
     "1001": Words("MiniMax timed out", "MiniMax 处理超时"),
-    "1002": Words("MiniMax limits the rate of requests", "MiniMax 限流：请求过于频繁"),
+    "1002": Words("MiniMax limits the rate: too many requests", "MiniMax 限流：请求过于频繁"),
     "1004": Words("MiniMax refuses the API key", "MiniMax 拒绝该 API Key"),
     "1008": Words("the account at MiniMax has no balance left", "MiniMax 账户余额不足"),
     "1013": Words("MiniMax has an internal error", "MiniMax 内部错误"),

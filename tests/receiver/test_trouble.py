@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 
+from dispatch.reasons import cause_of
 from receiver.failures import Code
 from receiver.provider import ProviderError, providers
-from receiver.trouble import explained, no_key, trouble_of
-from store.events import Failure
+from receiver.trouble import explained, in_words, no_key, trouble_of
+from store.events import Failure, Status, TaskUpdate
 
 MINIMAX, YUANJING = providers()["minimax"], providers()["opencomputing"]
 SAID = "GET api.minimaxi.com: 503"
@@ -63,3 +65,25 @@ def test_what_is_said_elsewhere_has_chinese_words_too(code: str) -> None:
 
     assert explained(failure, MINIMAX, "en") == ""
     assert HAN.search(explained(failure, MINIMAX, "zh"))
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "expected"),
+    [
+        ("1027", "", MINIMAX.codes["1027"].english),
+        ("1027", "output new_sensitive", "output new_sensitive"),
+        ("4711", "", ""),
+    ],
+)
+def test_an_error_without_a_message_gets_the_words_of_its_code(
+    code: str, message: str, expected: str
+) -> None:
+    update = TaskUpdate(Status.FAILED, "Fail", error=Failure(code, message))
+
+    assert in_words(MINIMAX, update) == replace(update, error=Failure(code, expected))
+    assert in_words(MINIMAX, replace(update, error=None)).error is None
+
+
+@pytest.mark.parametrize("code", ["1002", "1008", "1026", "1027"])
+def test_chats_find_the_cause_of_a_code_in_its_words(code: str) -> None:
+    assert cause_of(code, MINIMAX.codes[code].english) is not None

@@ -121,6 +121,8 @@ def _about_provider(row: dict[str, Any]) -> Finding:
             return skip(title, why)
         case "idle" if (row.get("reason") or {}).get("code") == NOT_POLLED:
             return warn(title, why, "start one") if opened else skip(title, why)
+        case "idle" if opened and row.get("last_asked_at") and not row.get("last_answer_at"):
+            return warn(title, "polled, and no good answer yet", f"taskbell providers {name}")
         case "idle":
             return ok(title, "the server has its key; nothing is asked just now")
         case _:
