@@ -19,6 +19,7 @@ SHORTEST_KEY = 16
 _CUT = "..."
 _SHORTEST_PIECE = 8  # of a key, at the end of a text that was cut
 _MARK = re.compile(r"… \([^()]*\)\)?$|…\)?$|$")
+_OF_URLS = str.maketrans("-_", "+/")  # base64's other alphabet
 _DEPTH = 20
 
 Redact = Callable[[str], str]
@@ -30,6 +31,7 @@ class Redactor:
     def __init__(self, key: str | None) -> None:
         self._key = key or ""
         self._pattern = re.compile("|".join(_spellings(key))) if key else None
+        self._signs = ("%", "\\", "&#", self._key, *(_certain(self._key, n) for n in range(3)))
 
     def __call__(self, text: str) -> str:
         r"""The text without the key.
@@ -39,7 +41,10 @@ class Redactor:
         """
         if self._pattern is None:
             return text
-        return self._without_beginning(self._pattern.sub(_CUT, text))
+        plain = text.translate(_OF_URLS)
+        if any(sign in text or sign in plain for sign in self._signs):  # else the search is long
+            text = self._pattern.sub(_CUT, text)
+        return self._without_beginning(text)
 
     def _without_beginning(self, text: str) -> str:
         """Cut the first part of a key, which is all of it that a shortened text holds."""
@@ -72,11 +77,13 @@ def _letter(letter: str) -> str:
 
 def _in_base64(key: str, shift: int) -> str:
     """The characters that no byte beside the key has a part in, when that many stand before it."""
-    raw = bytes(shift) + key.encode()
-    text = base64.b64encode(raw).decode()
-    certain = text[-(-shift * 8 // 6) : len(raw) * 8 // 6]
     letters = {"+": r"(?:[+-]|%2[bB])", "/": r"(?:[/_]|\\+/|%2[fF])"}
-    return "".join(letters.get(letter, letter) for letter in certain)
+    return "".join(letters.get(letter, letter) for letter in _certain(key, shift))
+
+
+def _certain(key: str, shift: int) -> str:
+    raw = bytes(shift) + key.encode()
+    return base64.b64encode(raw).decode()[-(-shift * 8 // 6) : len(raw) * 8 // 6]
 
 
 def redacted(update: TaskUpdate, redact: Redact) -> TaskUpdate:
