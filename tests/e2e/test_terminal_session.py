@@ -76,7 +76,7 @@ async def test_a_session_from_track_to_replay(
 async def _track(desk: Desk) -> str:
     async with desk.terminal("track", "minimax", TASK, "--kind", "video") as terminal:
         assert await terminal.end() == 0
-    line, *warning = terminal.lines
+    *warning, line = terminal.lines
     assert "MINIMAX_API_KEY" in "".join(warning)  # this server has none
     task, *rest = line.split("  ")
     assert task.startswith("task_")
