@@ -25,12 +25,14 @@ class Way:
     def tls(self) -> ssl.SSLContext:
         """Return a new context. Raises OSError or ssl.SSLError for a file that cannot be used."""
         if self.ca_file or self.ca_dir:
-            context = ssl.create_default_context(cafile=self.ca_file, capath=self.ca_dir)
+            context = by_alternative_names(
+                ssl.create_default_context(cafile=self.ca_file, capath=self.ca_dir)
+            )
         else:
-            context = httpx.create_ssl_context(trust_env=False)
+            context = by_alternative_names(httpx.create_ssl_context(trust_env=False))
         if self.more_ca_file:
             context.load_verify_locations(cafile=self.more_ca_file)
-        return by_alternative_names(context)
+        return context
 
 
 STRAIGHT = Way()

@@ -27,6 +27,8 @@ from tests.databases import (
 if TYPE_CHECKING:
     from tests.faults.servers import Nursery
 
+pytest.register_assert_rewrite("tests.providers.conformance")  # tests of other folders use it
+
 START = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 

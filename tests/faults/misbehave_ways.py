@@ -183,7 +183,7 @@ WAYS = (
     # answers that never come
     Way("hang", _hang, reason=_OUT_OF_TIME, lasts=True),
     Way("drip-headers", _for_ever(_OK, b"x-a: b\r\n"), reason=_OUT_OF_TIME, lasts=True),
-    Way("drip-status", _for_ever(b"HTTP/1.1 2", b"0"), reason=_NOT_HTTP),
+    Way("drip-status", _for_ever(b"HTTP/1.1 2", b"0"), reason=_OUT_OF_TIME, lasts=True),
     Way(
         "endless-103",
         _for_ever(b"", b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n"),

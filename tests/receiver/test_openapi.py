@@ -33,7 +33,7 @@ JUDGE = {
     "generation": {"max-examples": EXAMPLES, "deterministic": True},
     "checks": {
         # providers, types, URLs and headers have rules that JSON Schema cannot say
-        "positive_data_acceptance": {"expected-statuses": ["2xx", "404", "409", "422"]}
+        "positive_data_acceptance": {"expected-statuses": ["2xx", "404", "409", "410", "422"]}
     },
 }
 WITH_KEY = {"auth": {"openapi": {"apiKey": {"bearer": ADMIN_KEY}}}}
