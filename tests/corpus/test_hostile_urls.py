@@ -69,8 +69,13 @@ class Scene:
         found: list[dict[str, Any]] = []
 
         async def over() -> bool:
-            found[:] = await self.taskbell.data("/v1/deliveries")
-            return found[0]["status"] in ("pending", "delivered") and found[0]["attempt_count"] > 0
+            path = f"/v1/deliveries?subscription={self.subscription}"  # paused ones keep theirs
+            found[:] = await self.taskbell.data(path)
+            return (
+                bool(found)
+                and found[0]["status"] in ("pending", "delivered")
+                and found[0]["attempt_count"] > 0
+            )
 
         await until(over)
         return found[0]
