@@ -34,5 +34,5 @@ async def test_the_list_shows_tasks_and_a_page_each(taskbell: Taskbell) -> None:
     shown = Document(await person.see(f"/tasks/{task['id']}"))
 
     assert listed.all("a", href=f"/tasks/{task['id']}")
-    assert "115334141465231360 MiniMax Queued MiniMax-Hailuo-2.3 Video" in listed.text
+    assert "115334141465231360 MiniMax Queued no news MiniMax-Hailuo-2.3 Video" in listed.text
     assert "Became known to Taskbell" in shown.text

@@ -123,8 +123,8 @@ async def noted(taskbell: Taskbell, to: State, reason: Failure | None = None) ->
 @pytest.mark.parametrize(
     ("language", "banner", "why"),
     [
-        ("en", "MiniMax is down since", "MiniMax cannot answer now (GET"),
-        ("zh", "MiniMax 不可用 开始于", "MiniMax 暂时不可用"),
+        ("en", "MiniMax is down for 0 s:", "MiniMax cannot answer now (GET"),
+        ("zh", "MiniMax 不可用 已持续 0 秒：", "MiniMax 暂时不可用"),
     ],
 )
 async def test_every_page_tells_which_provider_is_down_until_it_is_back(

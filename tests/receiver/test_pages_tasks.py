@@ -305,8 +305,11 @@ async def test_a_wrong_id_is_explained(sqlite_url: str, clock: ManualClock, lang
         await taskbell.service.store.write(reschedule, later)
         person = await signed_in(taskbell)
 
+        listed = await person.see(f"/?lang={language}")
         page = Document(await person.see(f"/tasks/{task['id']}?lang={language}"))
 
+    assert words(language)("tasks.trouble") in listed
+    assert WHY[language] in listed
     assert page.all("section", aria_labelledby="trouble")
     assert WHY[language] in page.text
     assert "base_resp 2013" in page.text
