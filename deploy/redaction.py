@@ -84,7 +84,7 @@ def _random(run: str) -> bool:
     if upper < 4 or lower < 4:
         return False
     # words written together change their case less often than chance does
-    return any(map(str.isdigit, run)) or len(_SWITCH.findall(run)) >= 8
+    return any(map(str.isdigit, run)) or len(_SWITCH.findall(run)) >= 6
 
 
 _SWITCH = re.compile(r"[a-z](?=[A-Z])")
