@@ -17,7 +17,7 @@ from store.records import record
 from tests.app import SECURITY_HEADERS, Taskbell, good, minimax, problem, running
 from tests.making import poll
 from tests.pages import Browser, Document, signed_in
-from tests.streams import WHOLE, Client, opened
+from tests.streams import WHOLE, Client, idle, opened
 
 NAV = {"/", "/events", "/subscriptions", "/deliveries", "/providers"}
 
@@ -79,6 +79,23 @@ async def test_who_is_signed_in_no_longer_hears_no_more(
         clock.advance(hours=12)
         await taskbell.track("1")
         await client.until(lambda: client.ended)
+
+    assert client.sent == []
+
+
+async def test_a_page_of_who_signs_out_elsewhere_hears_no_more_at_once(taskbell: Taskbell) -> None:
+    person, other = await signed_in(taskbell), await signed_in(taskbell)
+    async with (
+        opened(taskbell.app, headers=cookie(person), path="/live") as client,
+        opened(taskbell.app, headers=cookie(other), path="/live") as stays,
+    ):
+        await begun(client)
+        await begun(stays)
+        await idle(taskbell.service.feed, 2)
+        await person.press("/", "/logout")
+        await client.until(lambda: client.ended)
+        await taskbell.track("1")
+        await stays.wait_for(1)
 
     assert client.sent == []
 
