@@ -39,7 +39,11 @@ _MOST_BITS = 1_100  # of a number: writing one in decimal takes time with the sq
 _LONGEST_NUMBER = 330  # the same in digits
 _SORTS = 12  # comparisons of each element when 2,000 are sorted
 _ESCAPED = 6  # characters that JSON may take for a byte of text: \u0000
-_SHORT = 2_500  # characters; CPython searches shorter texts with an algorithm that may be quadratic
+# characters, of CPython's search of a text in another (fastsearch.h)
+_SHORT = 2_500
+_SHORT_SEARCHED = 100
+_SHORT_STARTS = 30_000
+_LAST_STARTS = 2_001
 
 
 class TooMuchWorkError(ValueError):
@@ -178,7 +182,8 @@ class _Interpreter(TreeInterpreter):
         base = self.visit(node["children"][0], value)
         if not isinstance(base, list):
             return None
-        self._budget.spend(_ELEMENT * sum(len(e) if isinstance(e, list) else 1 for e in base))
+        self._budget.spend(_ELEMENT * len(base))
+        self._budget.spend(_ELEMENT * sum(len(e) for e in base if isinstance(e, list)))
         return [inner for e in base for inner in (e if isinstance(e, list) else (e,))]
 
     def visit_slice(self, node: Any, value: Any) -> Any:
@@ -268,10 +273,20 @@ def _join(budget: Budget, separator: Any, texts: Any) -> None:
 def _contains(budget: Budget, subject: Any, search: Any) -> None:
     if not isinstance(subject, str) or not isinstance(search, str):
         budget.weigh(subject)
-    elif len(subject) < _SHORT:
-        budget.spend(len(subject) * (4 + len(search) // 16))
     else:
-        budget.spend(len(subject) * 4 + len(search))
+        spent = len(subject) * 4 + len(search) + _most_compared(len(subject), len(search)) // 16
+        budget.spend(spent)
+
+
+def _most_compared(length: int, searched: int) -> int:
+    """Return how many pairs of characters CPython may compare, beyond a few for each character.
+
+    It tries every start with every character of short texts, and the last 2,000 starts of any
+    text; elsewhere its algorithm is linear.
+    """
+    starts = max(0, length - searched + 1)
+    quadratic = _SHORT_STARTS if searched < _SHORT_SEARCHED else _LAST_STARTS
+    return min(starts, quadratic if length >= _SHORT else starts) * searched
 
 
 PRICES: Mapping[str, Callable[..., None]] = {
