@@ -75,6 +75,7 @@ class Connection(HttpToolsProtocol):
         self._held, self._held_at = b"", 0  # requests sent ahead that are not parsed yet
         self._refusal_due: Problem | None = None  # after the answers to earlier requests
         self._refused_at: float | None = None
+        self._ended_at: float | None = None  # when the client said that it sends no more
         self._served = False
         self._busy = False
         self._ending = False
@@ -91,6 +92,21 @@ class Connection(HttpToolsProtocol):
         super().connection_lost(exc)
         self._drop_requests()
         self._crowd.left(self)
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Return whether to stay: requests that came whole are answered first.
+
+        A client that ended its side alone and one that is gone look the same, so we do not stay
+        for long, nor for the rest of an answer that began: most often that is a stream.
+        """
+        if self._refused_at is not None or not (self.pipeline or self._answering):
+            return False
+        if self._answering and (self._receiving_body or self._streaming):
+            return False
+        if self._ended_at is None:
+            self._ended_at = self.loop.time()
+        self._count_if_busy()
+        return True
 
     def data_received(self, data: bytes) -> None:
         if self._refused_at is not None or self._refusal_due:
@@ -219,6 +235,8 @@ class Connection(HttpToolsProtocol):
             self._answer_with(self._refusal_due)
         if self._held and not self.pipeline:
             self._read_on()
+        if self._ended_at is not None and not (self._held or self.pipeline or self._answering):
+            self.transport.close()
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -249,6 +267,8 @@ class Connection(HttpToolsProtocol):
             return None
         if self._refused_at is not None:
             return Waiting(Wait.REQUEST, self._refused_at)
+        if self._ended_at is not None:
+            return Waiting(Wait.REQUEST, self._ended_at)
         if self.flow.read_paused or (self._answering and not self._receiving_body):
             return None
         wait = Wait.REST_OF_REQUEST if self._receiving else Wait.REQUEST
@@ -272,6 +292,8 @@ class Connection(HttpToolsProtocol):
             return self._limits.take_seconds
         if self._refused_at is not None:
             return self._limits.linger_seconds
+        if self._ended_at is not None:
+            return self._limits.ended_seconds
         idle = self._served and waiting.wait is Wait.REQUEST
         return self._limits.idle_seconds if idle else self._limits.receive_seconds
 
@@ -302,12 +324,19 @@ class Connection(HttpToolsProtocol):
         return self._running is not None and not self._running.response_complete
 
     @property
+    def _streaming(self) -> bool:
+        """Whether an answer began and goes on, and not for what the client has to take first."""
+        started = self._running is not None and self._running.response_started
+        return started and self._answering and self._stuck_since is None
+
+    @property
     def _receiving_body(self) -> bool:
         """Of the request that is being answered, not of one that waits for its turn."""
         return self._receiving and not self._in_head and not self.pipeline
 
     def _count_if_busy(self) -> None:
         waits = self._answering and not self._receiving_body and self._stuck_since is None
+        waits = waits and self._ended_at is None
         busy = waits and self._running is not None and not self._running.disconnected
         self._crowd.busy += busy - self._busy
         self._busy = busy

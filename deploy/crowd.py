@@ -26,6 +26,8 @@ class Limits:
     """
     take_seconds: float = 9.0
     """For answers to be taken, once 64 KiB wait here."""
+    ended_seconds: float = 5.0
+    """For the answers to a client that ended its side: most of those are gone."""
     last_seconds: float = 1.0
     """For one more request, once the process was asked to end."""
     shutdown_seconds: float = 2.0

@@ -11,7 +11,9 @@ from deploy.connections import Connection
 from deploy.crowd import Limits
 from tests.deploy.door import Door, answers, door_to
 
-LIMITS = Limits(receive_seconds=0.5, look_seconds=0.02, queued=4, head_bytes=2048)
+LIMITS = Limits(
+    receive_seconds=0.5, ended_seconds=0.5, look_seconds=0.02, queued=4, head_bytes=2048
+)
 CLOSE = b"GET /last HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 TRICKY = b"\r\n\r\nGET /hidden HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -112,3 +114,37 @@ async def test_heads_are_measured_one_by_one_however_many_come_together(door: Do
         found = answers(await client.rest())
 
     assert [each.status for each in found] == [200] * 6
+
+
+@pytest.mark.parametrize("number", [1, 2, 17, 100])
+async def test_a_client_that_ends_its_side_gets_every_answer(door: Door, number: int) -> None:
+    async with door.connected() as client:
+        client.writer.write(b"".join(map(mixed, range(number))))
+        client.writer.write_eof()
+        found = answers(await client.rest())
+
+    assert [each.body.decode() for each in found] == [f"/{n}" for n in range(number)]
+
+
+@pytest.mark.parametrize(
+    "rest", [b"GET /half", b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nx"]
+)
+async def test_what_it_left_unfinished_costs_nothing_before_it_the_answer(
+    door: Door, rest: bytes
+) -> None:
+    async with door.connected() as client:
+        await client.send(get("/wait") + get("/second") + rest)
+        client.writer.write_eof()
+        door.gate.set()
+        found = answers(await client.rest())
+
+    assert [each.body.decode() for each in found] == ["/wait", "/second"]
+
+
+async def test_a_client_that_ended_its_side_is_not_waited_for_long(door: Door) -> None:
+    async with door.connected() as client:
+        await client.send(get("/wait"))
+        client.writer.write_eof()
+
+        assert await client.rest() == b""
+        assert door.crowd.busy == 0
