@@ -90,9 +90,11 @@ class Worker:
             wait = self._until(await self._store.read(first_due))
             if wait > 0:
                 return wait
+        # the time before the claim: by the one after it, all would seem due as much later as it took
+        asked_at = self._clock()
         catch = await self._store.write(claim, self._claim)
         self._quiet = not catch.deliveries
-        self._ahead = catch.now - self._clock()
+        self._ahead = catch.now - asked_at
         self._start(catch.deliveries)
         if catch.leftovers:
             canceled = await self._store.write(cancel_leftovers, _LEFTOVERS)
