@@ -74,6 +74,7 @@ _ORIGIN = frozenset(
         "x-base-url",
         "x-client",
         "x-client-cert",
+        "x-credential-identifier",
         "x-custom-ip-authorization",
         "x-host",
         "x-host-override",
@@ -88,6 +89,7 @@ _ORIGIN = frozenset(
         "x-protocol",
         "x-real-host",
         "x-remote-user",
+        "x-replaced-path",
         "x-request-uri",
         "x-scheme",
         "x-server-name",
@@ -97,15 +99,30 @@ _ORIGIN = frozenset(
 )
 _ORIGIN_PREFIXES = (
     *("ali-cdn-", "cf-", "cloudfront-", "do-connecting-", "fastly-", "fly-", "incap-"),
-    *("ssl-client-", "true-client-", "x-accel-", "x-akamai-", "x-amz-cf-", "x-amzn-"),
+    *("ssl-client-", "tailscale-", "true-client-", "x-accel-", "x-akamai-", "x-amz-cf-", "x-amzn-"),
     *("x-appengine-", "x-arr-", "x-auth-request-", "x-authenticated-", "x-azure-", "x-cdn-"),
-    *("x-client-cert-", "x-cluster-client-", "x-envoy-", "x-forward", "x-goog-authenticated-"),
+    *(
+        "x-client-cert-",
+        "x-cluster-client-",
+        "x-consumer-",
+        "x-envoy-",
+        "x-forward",
+        "x-goog-authenticated-",
+    ),
     *("x-goog-iap-", "x-middleware-", "x-ms-client-principal", "x-nf-", "x-orig-", "x-original-"),
-    *("x-originating-", "x-proxy-", "x-proxyuser-", "x-rewrite-", "x-ssl-", "x-sucuri-"),
+    *(
+        "x-originating-",
+        "x-pomerium-",
+        "x-proxy-",
+        "x-proxyuser-",
+        "x-rewrite-",
+        "x-ssl-",
+        "x-sucuri-",
+    ),
     *("x-true-client-", "x-vercel-", "x-webauth-"),
 )
 _ORIGIN_ANYWHERE = re.compile(
-    r"forwarded"
+    r"forwarded|proxied|(?:^|-)(?:ip|ipv4|ipv6|via)$"
     r"|(?:^|-)(?:client|connecting|external|original|originating|peer|proxyuser|real|remote|socket"
     r"|source|src|true|user|visitor|wan)-?(?:ip|addr|address|host|port)(?:-|$)"
 )

@@ -124,6 +124,7 @@ _WHOLE = re.compile(
     r"|(?i:(?:your[-_ ]?|my[-_ ]|insert[-_ ]|paste[-_ ])[a-z_ -]*)"
     r"|(?i::?(?:[a-z]+[-_ ]?)?token(?:[-_ ]here)?)"
     r"|:?(?:[A-Z]+_)*(?:KEY|ID|SECRET|HOOK|WEBHOOK|SIG|SIGNATURE|URL|UUID|HERE)"
+    r"|(?i:redacted|dummy|secret|hidden|masked)"
     r"|0{8}-0{4}-0{4}-0{4}-0{12}|@?channelusername"
 )
 # what stands in the services' own pages

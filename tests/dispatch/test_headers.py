@@ -46,6 +46,17 @@ def test_names_that_are_not_the_users_are_refused_in_any_case(name: str) -> None
 
 
 ORIGINS = [
+    "X-Edge-IP",
+    "X-LB-Ip",
+    "X-Geo-IP",
+    "X-Gateway-IPv6",
+    "X-Proxied-For",
+    "X-BlueCoat-Via",
+    "X-Replaced-Path",
+    "Tailscale-User-Login",
+    "X-Pomerium-Claim-Email",
+    "X-Consumer-Username",
+    "X-Credential-Identifier",
     "Forwarded",
     "Via",
     "X-Forwarded-For",

@@ -54,6 +54,8 @@ EXAMPLES = [
     "https://hooks.slack.com/services/T01/B01/<token>",
     "https://hooks.slack.com/services/T01/B01/%3Ctoken%3E",
     "https://hooks.slack.com/services/YOUR/WEBHOOK/URL",
+    "https://hooks.slack.com/services/T01/B01/REDACTED",
+    "https://oapi.dingtalk.com/robot/send?access_token=secret",
     "https://hooks.slack.com/services/%E2%80%A6",
     "https://discord.com/api/webhooks/<id>/<token>",
     "https://discord.com/api/webhooks/{webhook.id}/{webhook.token}",
