@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -37,11 +38,17 @@ def register(app: typer.Typer) -> None:
         epilog="Example: taskbell subscriptions --json",
     )
     group.callback(invoke_without_command=True)(subscriptions)
-    group.command(
-        epilog="Example: taskbell subscriptions edit sub_01kb3x0e5x --format slack",
-    )(edit)
-    group.command(epilog="Example: taskbell subscriptions pause sub_01kb3x0e5x")(pause)
-    group.command(epilog="Example: taskbell subscriptions resume sub_01kb3x0e5x --skip")(resume)
+    for name, command, options in (
+        ("show", show, ""),
+        ("edit", edit, " --format slack"),
+        ("pause", pause, ""),
+        ("resume", resume, " --skip"),
+        ("test", try_out, ""),
+        ("rotate-secret", rotate_secret, ""),
+        ("delete", delete, ""),
+    ):
+        example = f"Example: taskbell subscriptions {name} sub_01kb3x0e5x{options}"
+        group.command(name, epilog=example)(command)
     app.add_typer(group, name="subscriptions")
 
 
@@ -139,6 +146,18 @@ def subscribe(
 SubscriptionId = Annotated[str, typer.Argument(metavar="ID", help="sub_…")]
 
 
+def show(context: typer.Context, subscription_id: SubscriptionId, as_json: Json = False) -> None:
+    """Show a subscription, a field a line. Secrets are never shown again."""
+    with surroundings(context).connect() as api:
+        found = api.get(_one(subscription_id))
+    if as_json:
+        output.json_line(found)
+        return
+    for name, value in found.items():
+        if value not in (None, {}, []):
+            output.result(f"{name} {value if isinstance(value, str) else json.dumps(value)}")
+
+
 def edit(
     context: typer.Context,
     subscription_id: SubscriptionId,
@@ -234,6 +253,45 @@ def resume(
         output.json_line(resumed)
     else:
         output.result(f"{subscription_id} active, {_waiting(resumed)}")
+
+
+def try_out(context: typer.Context, subscription_id: SubscriptionId, as_json: Json = False) -> None:
+    """Send a subscription a sample event now. Exit code 1 when it was not delivered."""
+    with surroundings(context).connect() as api:
+        trial = api.post(f"{_one(subscription_id)}/test", {}).body
+    if as_json:
+        output.json_line(trial)
+    elif trial.get("delivered"):
+        output.result(f"delivered, {_answered(trial)}")
+    else:
+        output.result(f"not delivered: {trial.get('reason') or _answered(trial)}")
+        if trial.get("hint"):
+            output.message(str(trial["hint"]))
+    raise typer.Exit(0 if trial.get("delivered") else 1)
+
+
+def _answered(trial: dict[str, Any]) -> str:
+    return f"answered {trial.get('status_code')} in {trial.get('duration_ms')} ms"
+
+
+def rotate_secret(
+    context: typer.Context, subscription_id: SubscriptionId, as_json: Json = False
+) -> None:
+    """Make a new signing secret. The old one signs beside it for a day."""
+    with surroundings(context).connect() as api:
+        rotated = api.post(f"{_one(subscription_id)}/rotate-secret", {}).body
+    if as_json:
+        output.json_line(rotated)
+        return
+    output.result(f"secret {rotated.get('secret')}")
+    output.message("the secret is shown once: keep it now; the old one goes on to sign for a day")
+
+
+def delete(context: typer.Context, subscription_id: SubscriptionId) -> None:
+    """Delete a subscription. What it is still owed is canceled."""
+    with surroundings(context).connect() as api:
+        api.delete(_one(subscription_id))
+    output.result(f"{subscription_id} deleted")
 
 
 def _waiting(row: dict[str, Any]) -> str:

@@ -291,6 +291,68 @@ def test_pausing_and_resuming_say_how_many_wait(
     assert server.sent == body
 
 
+def test_a_subscription_is_shown_a_field_a_line_without_what_it_has_not() -> None:
+    row = {"id": "sub_1", "types": ["task.*"], "headers": {}, "active": True, "filter": None}
+    server = FakeServer({"GET /v1/subscriptions/sub_1": (200, row)})
+
+    shown = run(server, "subscriptions", "show", "sub_1")
+    as_json = run(server, "subscriptions", "show", "sub_1", "--json")
+
+    assert (shown.exit_code, shown.stdout) == (0, 'id sub_1\ntypes ["task.*"]\nactive true\n')
+    assert json.loads(as_json.stdout) == row
+
+
+def test_a_trial_says_how_it_went_and_its_exit_code_does_too() -> None:
+    good = {"delivered": True, "status_code": 204, "duration_ms": 12, "reason": None}
+    bad = {
+        "delivered": False,
+        "status_code": 400,
+        "duration_ms": 3,
+        "reason": "answered 400",
+        "hint": "most often the secret is wrong",
+    }
+    well = run(
+        FakeServer({"POST /v1/subscriptions/sub_1/test": (200, good)}),
+        "subscriptions", "test", "sub_1",
+    )  # fmt: skip
+    badly = FakeServer({"POST /v1/subscriptions/sub_1/test": (200, bad)})
+    ill, as_json = (
+        run(badly, "subscriptions", "test", "sub_1", *options) for options in ([], ["--json"])
+    )
+
+    assert (well.exit_code, well.stdout) == (0, "delivered, answered 204 in 12 ms\n")
+    assert (ill.exit_code, ill.stdout) == (1, "not delivered: answered 400\n")
+    assert ill.stderr == "most often the secret is wrong\n"
+    assert (as_json.exit_code, json.loads(as_json.stdout)) == (1, bad)
+
+
+def test_a_new_secret_is_shown_once() -> None:
+    rotated = {"id": "sub_1", "secret": "whsec_new"}
+    server = FakeServer({"POST /v1/subscriptions/sub_1/rotate-secret": (200, rotated)})
+
+    result = run(server, "subscriptions", "rotate-secret", "sub_1")
+
+    assert (result.exit_code, result.stdout) == (0, "secret whsec_new\n")
+    assert "shown once" in result.stderr
+
+
+def test_a_deleted_subscription_is_named_and_one_that_is_not_there_too() -> None:
+    missing = {"title": "x", "detail": "no such subscription"}
+    server = FakeServer(
+        {
+            "DELETE /v1/subscriptions/sub_1": (204, None),
+            "DELETE /v1/subscriptions/sub_2": (404, missing),
+        }
+    )
+
+    there = run(server, "subscriptions", "delete", "sub_1")
+    gone = run(server, "subscriptions", "delete", "sub_2")
+
+    assert (there.exit_code, there.stdout) == (0, "sub_1 deleted\n")
+    assert (gone.exit_code, gone.stdout) == (1, "")
+    assert "no such subscription" in gone.stderr
+
+
 def test_the_list_of_subscriptions_says_how_many_wait_for_a_paused_one() -> None:
     row = {"id": "sub_1", "active": False, "url": "https://a.test", "waiting": 7}
     server = FakeServer(
