@@ -172,6 +172,7 @@ def _callback_door(service: Service, revoked: RevokedTokens, uses: LastUses) -> 
                 # a ring each: pages are named by their path at the provider
                 keys=JwksKeyRing(partial(_page, service.askers[name])),
                 confirm=confirms(settings.providers[name], provider),
+                redact=service.askers[name].redact,
             )
             for name, provider in providers().items()
         },

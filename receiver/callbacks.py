@@ -17,6 +17,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from receiver.body import BadBody, BodyTooLarge, BodyTooSlow, dump_json, parse_json, read_body
+from receiver.keyring import COOL_DOWN
 from receiver.leftovers import Allowance
 from receiver.places import Places, is_short_of_places, short_of_places
 from receiver.problems import Problem, store_away
@@ -24,9 +25,11 @@ from receiver.provider import (
     NO_CHALLENGE,
     BadSignature,
     KeyRing,
+    KeysUnavailable,
     Provider,
     UnreadableBody,
 )
+from receiver.redaction import Redactor, redacted
 from receiver.revoked import RevokedTokens
 from receiver.sieve import completed
 from receiver.tokens import CallbackToken, CallbackTokens
@@ -81,11 +84,15 @@ Timeout = Callable[[Kind | None], timedelta]
 
 @dataclass(frozen=True, slots=True)
 class Entrance:
-    """A provider at the door: its adapter, its public keys, whether its pushes need confirming."""
+    """A provider at the door: its adapter, its public keys, whether its pushes need confirming.
+
+    redact: cuts our key at the provider out of what is kept of its pushes.
+    """
 
     provider: Provider
     keys: KeyRing
     confirm: bool
+    redact: Redactor
 
 
 class _Left(Enum):
@@ -132,7 +139,7 @@ class CallbackDoor:
             raw = await _read(request)
         except BodyTooLarge as error:
             with self._place(request):
-                await self._keep_beginning(entrance, token, error.beginning)
+                await self._keep_beginning(entrance, token, entrance.redact.raw(error.beginning))
             raise Problem(413, str(error)) from None
         if entrance.provider.signed:
             with self._place(request):
@@ -149,11 +156,12 @@ class CallbackDoor:
             update = in_words(entrance.provider, entrance.provider.parse(body))
         except (BadBody, UnreadableBody) as error:
             with self._place(request):
-                await self._keep_unread(entrance, token, raw)
+                await self._keep_unread(entrance, token, entrance.redact.raw(raw))
             raise Problem(400, str(error)) from None
+        update, kept = redacted(update, entrance.redact), entrance.redact.raw(raw)
         self.words.note(entrance.provider, update.provider_status)
         with self._place(request):
-            await self._record(entrance, token, raw, update)
+            await self._record(entrance, token, kept, update)
         return Response(_TAKEN, media_type="application/json")
 
     @contextlib.contextmanager
@@ -181,6 +189,9 @@ class CallbackDoor:
             await entrance.provider.verify(headers, raw, entrance.keys, self.clock())
         except BadSignature as error:
             raise Problem(401, f"the signature does not hold: {error}") from None
+        except KeysUnavailable as error:  # it may well be the provider's: have it sent again
+            wait = str(int(COOL_DOWN.total_seconds()))
+            raise Problem(503, f"{error}; try again", {"Retry-After": wait}) from None
 
     async def _keep_unread(self, entrance: Entrance, token: CallbackToken, raw: bytes) -> None:
         if not self.unread.spend(token.token_id, len(raw), self.clock()):

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from receiver.failures import Blame, Code
-from receiver.provider import ProviderError
+from receiver.provider import KeysUnavailable, ProviderError
 
 FRESH = timedelta(hours=24)
 STALE = timedelta(days=7)  # how long old keys serve while the page cannot be read
@@ -53,7 +53,10 @@ class JwksKeyRing:
                 if not _fresh(page, key_id, now) and not _younger(page.tried_at, COOL_DOWN, now):
                     await self._refresh(url, now)
         page = self._pages[url]
-        return page.keys.get(key_id) if _younger(page.fetched_at, STALE, now) else None
+        key = page.keys.get(key_id) if _younger(page.fetched_at, STALE, now) else None
+        if key is None and page.tried_at != page.fetched_at:
+            raise KeysUnavailable("the provider's page of public keys cannot be read")
+        return key
 
     async def _refresh(self, url: str, now: datetime) -> None:
         # noted first, so that a canceled fetch starts the cool-down too

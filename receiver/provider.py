@@ -56,6 +56,10 @@ class BadSignature(Exception):
     """A signed provider's push whose signature is missing, wrong or too old."""
 
 
+class KeysUnavailable(Exception):
+    """The page of a provider's public keys could not be read: whether a push is signed is unknown."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """A provider's answer to a question: status, lower-case headers, and the body read as JSON.
@@ -91,7 +95,10 @@ class KeyRing(Protocol):
     """Public keys of a provider that signs its pushes, cached (receiver/keyring.py)."""
 
     async def ed25519(self, url: str, key_id: str, now: datetime) -> bytes | None:
-        """The 32-byte public key of that id in the JWKS at url, or None when it has none."""
+        """The 32-byte public key of that id in the JWKS at url, or None when it has none.
+
+        Raises KeysUnavailable when the page could not be read, and older ones have none either.
+        """
 
 
 def unreadable(provider: Provider, answer: Answer, what: str) -> ProviderError:

@@ -19,7 +19,9 @@ SHORTEST_KEY = 16
 _CUT = "..."
 _SHORTEST_PIECE = 8  # of a key, at the end of a text that was cut
 _MARK = re.compile(r"… \([^()]*\)\)?$|…\)?$|$")
-_OF_URLS = str.maketrans("-_", "+/")  # base64's other alphabet
+_LONGEST_UNESCAPED = (
+    64 * 1024
+)  # of a longer text, escapes other than of a slash would take too long
 _DEPTH = 20
 
 Redact = Callable[[str], str]
@@ -31,7 +33,8 @@ class Redactor:
     def __init__(self, key: str | None) -> None:
         self._key = key or ""
         self._pattern = re.compile("|".join(_spellings(key))) if key else None
-        self._signs = ("%", "\\", "&#", self._key, *(_certain(self._key, n) for n in range(3)))
+        self._in_base64 = tuple(_certain(self._key, shift) for shift in range(3))
+        self._unescaped = _ESCAPE.sub(_letter_of, self._key)
 
     def __call__(self, text: str) -> str:
         r"""The text without the key.
@@ -41,13 +44,30 @@ class Redactor:
         """
         if self._pattern is None:
             return text
-        plain = text.translate(_OF_URLS)
-        if any(sign in text or sign in plain for sign in self._signs):  # else the search is long
+        if self._may_be_in(text):  # else the search takes long for nothing
             text = self._pattern.sub(_CUT, text)
         return self._without_beginning(text)
 
+    def raw(self, body: bytes) -> bytes:
+        """A body as it came, without the key."""
+        text = body.decode("latin-1")  # a letter a byte, so that the others come out as they were
+        cut = self(text)
+        return body if cut is text else cut.encode("latin-1")
+
+    def _may_be_in(self, text: str) -> bool:
+        if len(text) > _LONGEST_UNESCAPED:
+            unescaped = text.replace("\\/", "/")
+        else:
+            unescaped = _ESCAPE.sub(_letter_of, text) if _ESCAPED.search(text) else text
+        if self._key in unescaped or self._unescaped in unescaped:
+            return True
+        plain = unescaped.replace("-", "+").replace("_", "/")  # base64's alphabet for URLs
+        return any(each in plain for each in self._in_base64)
+
     def _without_beginning(self, text: str) -> str:
         """Cut the first part of a key, which is all of it that a shortened text holds."""
+        if self._key[:_SHORTEST_PIECE] not in text:
+            return text
         mark = _MARK.search(text)
         end = mark.start() if mark else len(text)
         for length in range(len(self._key) - 1, _SHORTEST_PIECE - 1, -1):
@@ -67,17 +87,29 @@ def _letter(letter: str) -> str:
     hexed = "".join(f"[{digit.lower()}{digit.upper()}]" for digit in f"{code:02x}")
     ways = (
         re.escape(letter),
-        rf"%(?:25)*{hexed}",
-        rf"\\+(?:u00|x){hexed}",
-        rf"\\+{re.escape(letter)}",
-        rf"&#(?:0*{code}|[xX]0*{hexed});",
+        rf"%(?:25){{0,7}}{hexed}",
+        rf"\\{{1,7}}(?:u00|x){hexed}",
+        rf"\\{{1,7}}{re.escape(letter)}",
+        rf"&#(?:0{{0,7}}{code}|[xX]0{{0,7}}{hexed});",
     )
     return f"(?:{'|'.join(ways)})"
 
 
+_ESCAPED = re.compile(r"[%\\]|&#")
+_ESCAPE = re.compile(
+    r"%(?:25){0,7}([0-9a-fA-F]{2})|\\{1,7}(?:u00|x)([0-9a-fA-F]{2})|\\{1,7}([^\\])"
+    r"|&#0{0,7}([0-9]{1,3});|&#[xX]0{0,7}([0-9a-fA-F]{2});"
+)
+
+
+def _letter_of(found: re.Match[str]) -> str:
+    percent, escape, letter, decimal, hexed = found.groups()
+    return letter or chr(int(decimal) if decimal else int(percent or escape or hexed, 16))
+
+
 def _in_base64(key: str, shift: int) -> str:
     """The characters that no byte beside the key has a part in, when that many stand before it."""
-    letters = {"+": r"(?:[+-]|%2[bB])", "/": r"(?:[/_]|\\+/|%2[fF])"}
+    letters = {"+": r"(?:[+-]|%2[bB])", "/": r"(?:[/_]|\\{1,7}/|%2[fF])"}
     return "".join(letters.get(letter, letter) for letter in _certain(key, shift))
 
 

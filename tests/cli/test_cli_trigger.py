@@ -118,7 +118,7 @@ async def test_what_is_sent_and_answered_and_came_of_it_is_told(
     assert refused.stderr == "taskbell: 1 of 1 pushes were refused\n"
     assert url[1] not in refused.output
     assert forged.exit_code == 1
-    assert "<-- 401 " in forged.stdout
+    assert "<-- 503 " in forged.stdout
 
 
 async def test_an_ending_that_waits_for_the_providers_word_is_explained(sqlite_url: str) -> None:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -30,6 +31,7 @@ from tests.patience import PATIENCE_SECONDS
 
 THANKS = {"status": "success"}
 CB = make_token_id(None, 1)
+OUR_KEY = "sk-0123456789/abcdef"
 
 
 async def stored_tasks(taskbell: Taskbell) -> list[Task]:
@@ -673,6 +675,26 @@ async def test_an_unreadable_push_is_400_and_kept(small: Taskbell, raw: bytes) -
     assert await small.events() == []
 
 
+@pytest.mark.parametrize("said", [OUR_KEY, OUR_KEY.replace("/", "\\/"), quote(OUR_KEY, safe="")])
+async def test_our_key_at_the_provider_is_kept_of_no_push(
+    sqlite_url: str, clock: ManualClock, said: str
+) -> None:
+    failed = (
+        f'{{"task_id":"1","status":"Fail","base_resp":{{"status_code":9,"status_msg":"{said}"}}}}'
+    )
+    async with running(sqlite_url, clock, {"MINIMAX_API_KEY": OUR_KEY}) as taskbell:
+        good(await taskbell.push(failed.encode()))
+        problem(await taskbell.push(f"<html>{said}".encode()), 400)
+        problem(await taskbell.push(f'{{"status":"{said}'.encode() + b" " * 1024 * 1024), 413)
+        kept = [receipt.raw.decode() for receipt in await taskbell.receipts()]
+        task = await the_task(taskbell)
+
+    assert [text.count("...") for text in kept] == [1, 1, 1]
+    for text in (*kept, repr(task)):
+        assert "..." in text
+        assert said not in text
+
+
 async def test_an_unreadable_push_makes_its_tokens_open_tasks_due(
     taskbell: Taskbell, clock: ManualClock
 ) -> None:
@@ -944,7 +966,7 @@ async def test_a_signed_push_of_no_known_shape_is_kept(
     assert await verdicts(signing) == ["unreadable"]
 
 
-async def test_no_push_counts_while_the_key_page_is_away(
+async def test_a_signed_push_is_to_come_again_when_the_key_page_is_away(
     sqlite_url: str, clock: ManualClock
 ) -> None:
     raw = json.dumps(DONE).encode()
@@ -953,7 +975,8 @@ async def test_no_push_counts_while_the_key_page_is_away(
             taskbell.path("atlascloud"), content=raw, headers=signed(raw, clock())
         )
 
-        problem(answer, 401)
+        assert "public keys cannot be read" in problem(answer, 503)
+        assert answer.headers["retry-after"] == "60"
         await assert_nothing_stored(taskbell)
 
 

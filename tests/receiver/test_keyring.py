@@ -9,7 +9,7 @@ import pytest
 
 from receiver.failures import Blame
 from receiver.keyring import JwksKeyRing, read_jwks
-from receiver.provider import KeyRing, ProviderError
+from receiver.provider import KeyRing, KeysUnavailable, ProviderError
 from store.clock import ManualClock
 
 URL = "https://keys.example/jwks.json"
@@ -97,9 +97,9 @@ async def test_a_failed_fetch_cools_down_too(clock: ManualClock) -> None:
     page.down = True
     ring = JwksKeyRing(page)
 
-    assert await ring.ed25519(URL, "k1", clock()) is None
-    page.down = False
-    assert await ring.ed25519(URL, "k1", clock()) is None
+    for page.down in (True, False):
+        with pytest.raises(KeysUnavailable):
+            await ring.ed25519(URL, "k1", clock())
     assert page.fetches == 1
 
     clock.advance(seconds=60)
@@ -127,7 +127,22 @@ async def test_old_keys_serve_seven_days(clock: ManualClock) -> None:
     clock.advance(days=6, hours=23)
     assert await ring.ed25519(URL, "k1", clock()) == RAW
     clock.advance(hours=1)
-    assert await ring.ed25519(URL, "k1", clock()) is None
+    with pytest.raises(KeysUnavailable):
+        await ring.ed25519(URL, "k1", clock())
+
+
+async def test_a_key_that_old_pages_do_not_name_may_be_on_the_one_that_cannot_be_read(
+    clock: ManualClock,
+) -> None:
+    page = Page("k1")
+    ring = JwksKeyRing(page)
+    assert await ring.ed25519(URL, "k2", clock()) is None
+    page.down = True
+
+    clock.advance(minutes=2)
+    with pytest.raises(KeysUnavailable):
+        await ring.ed25519(URL, "k2", clock())
+    assert await ring.ed25519(URL, "k1", clock()) == RAW
 
 
 async def test_verifications_at_the_same_time_fetch_once(clock: ManualClock) -> None:
@@ -148,7 +163,8 @@ async def test_a_canceled_fetch_leaves_the_ring_in_order(clock: ManualClock) -> 
     first.cancel()
     await asyncio.wait([first])
 
-    assert await ring.ed25519(URL, "k1", clock()) is None
+    with pytest.raises(KeysUnavailable):
+        await ring.ed25519(URL, "k1", clock())
     clock.advance(seconds=60)
     assert await ring.ed25519(URL, "k1", clock()) == RAW
 
