@@ -42,7 +42,7 @@ _GONE = re.compile(
     r"|incoming webhook",
     re.IGNORECASE,
 )
-_NAMES_DOOR = re.compile(_DOOR, re.IGNORECASE)
+_NAMES_TOKEN = re.compile(r"token|session|hook|令牌|会话", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,18 +63,18 @@ def judge_refusal(code: int, words: str, codes: Codes, asked: timedelta | None =
     """Return what a code other than success and the words beside it mean.
 
     asked: the wait that the answer asks for in another way. A code of `gone` whose words are about
-    something else is an ordinary failure; with words that tell nothing it is in doubt, and only
-    the same answer to several attempts makes it a refusal.
+    something else is an ordinary failure. With words that name neither token, session nor webhook
+    it is in doubt (a robot that was stopped may be started again), and only the same answer to
+    several attempts makes it a refusal.
     """
     if code in codes.others:
         return Outcome(Result.RETRY, reason_of(code, words, codes.others[code]), asked)
     if _LIMITED.search(words) or code in codes.limited:
         return Outcome(Result.RETRY, reason_of(code, words, "rate limit"), asked or codes.wait)
-    if _says_gone(words) and (code in codes.gone or not _MESSAGE.search(words)):
-        return Outcome(Result.REFUSED, reason_of(code, words, "gone"))
-    if code not in codes.gone or _MESSAGE.search(words):
+    says_gone = _says_gone(words) and (code in codes.gone or not _MESSAGE.search(words))
+    if not says_gone and (code not in codes.gone or _MESSAGE.search(words)):
         return Outcome(Result.RETRY, reason_of(code, words), asked)
-    if _NAMES_DOOR.search(words):
+    if _NAMES_TOKEN.search(words):
         return Outcome(Result.REFUSED, reason_of(code, words, "gone"))
     return Outcome(Result.RETRY, reason_of(code, words, "gone?"), asked, doubt=f"answered {code}")
 

@@ -400,7 +400,7 @@ def test_telegrams_words_are_understood(
     ("body", "result"),
     [
         (b'{"errcode":300001,"errmsg":"token is not exist"}', Result.REFUSED),
-        (b'{"errcode":400102,"errmsg":"\xe6\x9c\xba\xe5\x99\xa8\xe4\xba\xba"}', Result.REFUSED),
+        (b'{"errcode":400102,"errmsg":"\xe6\x9c\xba\xe5\x99\xa8\xe4\xba\xba"}', Result.RETRY),
         (
             b'{"errcode":-1,"errmsg":"\xe7\xb3\xbb\xe7\xbb\x9f\xe7\xb9\x81\xe5\xbf\x99"}',
             Result.RETRY,
