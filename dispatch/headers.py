@@ -66,6 +66,7 @@ _ORIGIN = frozenset(
         "client-cert",
         "client-cert-chain",
         "client-ip",
+        "destination",
         "front-end-https",
         "http-url",
         "remote-user",
@@ -98,33 +99,20 @@ _ORIGIN = frozenset(
     }
 )
 _ORIGIN_PREFIXES = (
-    *("ali-cdn-", "cf-", "cloudfront-", "do-connecting-", "fastly-", "fly-", "incap-"),
-    *("ssl-client-", "tailscale-", "true-client-", "x-accel-", "x-akamai-", "x-amz-cf-", "x-amzn-"),
-    *("x-appengine-", "x-arr-", "x-auth-request-", "x-authenticated-", "x-azure-", "x-cdn-"),
-    *(
-        "x-client-cert-",
-        "x-cluster-client-",
-        "x-consumer-",
-        "x-envoy-",
-        "x-forward",
-        "x-goog-authenticated-",
-    ),
-    *("x-goog-iap-", "x-middleware-", "x-ms-client-principal", "x-nf-", "x-orig-", "x-original-"),
-    *(
-        "x-originating-",
-        "x-pomerium-",
-        "x-proxy-",
-        "x-proxyuser-",
-        "x-rewrite-",
-        "x-ssl-",
-        "x-sucuri-",
-    ),
-    *("x-true-client-", "x-vercel-", "x-webauth-"),
+    *("ali-cdn-", "cf-", "cloudfront-", "do-connecting-", "fastly-", "fly-", "geoip-"),
+    *("incap-", "ssl-client-", "tailscale-", "true-client-", "x-accel-", "x-akamai-"),
+    *("x-amz-cf-", "x-amzn-", "x-appengine-", "x-arr-", "x-auth-request-"),
+    *("x-authenticated-", "x-azure-", "x-cdn-", "x-client-cert-", "x-client-geo"),
+    *("x-cluster-client-", "x-consumer-", "x-country", "x-envoy-", "x-forward", "x-geo"),
+    *("x-goog-authenticated-", "x-goog-iap-", "x-middleware-", "x-ms-client-principal"),
+    *("x-nf-", "x-orig-", "x-original-", "x-originating-", "x-pomerium-", "x-proxy-"),
+    *("x-proxyuser-", "x-rewrite-", "x-sendfile", "x-ssl-", "x-sucuri-", "x-true-client-"),
+    *("x-userinfo", "x-user-info", "x-vercel-", "x-webauth-"),
 )
 _ORIGIN_ANYWHERE = re.compile(
     r"forwarded|proxied|(?:^|-)(?:ip|ipv4|ipv6|via)$"
-    r"|(?:^|-)(?:client|connecting|external|original|originating|peer|proxyuser|real|remote|socket"
-    r"|source|src|true|user|visitor|wan)-?(?:ip|addr|address|host|port)(?:-|$)"
+    r"|(?:^|-)(?:backend|client|connecting|edge|external|frontend|gateway|origin|original|originating"
+    r"|peer|proxyuser|real|remote|requested|server|socket|source|src|true|upstream|user|visitor|wan)-?(?:ip|addr|address|host|port)(?:-|$)"
 )
 # keys to what stands in front of a subscriber, which has to be given them by name
 _KEYS = frozenset(
