@@ -150,9 +150,9 @@ def request(port: int, *, host: str = "127.0.0.1", scheme: str = "http") -> Requ
     return Request(url, {"content-type": "application/json", "webhook-id": "evt_1"}, b'{"a":1}')
 
 
-async def failure(client: Client, request: Request) -> SendFailed:
+async def failure(client: Client, request: Request, spent: float = 0) -> SendFailed:
     with pytest.raises(SendFailed) as caught:
-        await client.post(request)
+        await client.post(request, spent=spent)
     return caught.value
 
 
@@ -861,11 +861,22 @@ async def test_no_more_connections_are_in_use_than_allowed() -> None:
 
 
 async def test_waiting_for_a_place_is_part_of_the_attempt() -> None:
-    async with serving(_silence) as server, client(timeout=SHORT, limit=1) as sender:
-        both = await asyncio.gather(*(failure(sender, request(server.port)) for _ in range(2)))
+    reached = asyncio.Event()
 
-    assert {failed.reason for failed in both} == {"timed out after 1 s"}
-    assert server.connections == 1
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        reached.set()
+        await _silence(reader, writer)
+
+    async with serving(silent) as server, client(timeout=SHORT, limit=1) as sender:
+        first = asyncio.ensure_future(failure(sender, request(server.port)))
+        await reached.wait()
+        # its time is over before the first one frees the place
+        second = await failure(sender, request(server.port), spent=0.5)
+        connections = server.connections
+        await first
+
+    assert second.reason == "timed out after 1 s"
+    assert connections == 1
 
 
 async def test_what_an_attempt_has_spent_is_gone() -> None:
