@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 pytest.register_assert_rewrite("tests.providers.conformance")  # tests of other folders use it
 
+ON_BOTH_ENGINES = ("store", "e2e", "deploy")
 START = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
@@ -40,9 +42,27 @@ def pytest_configure(config: pytest.Config) -> None:
         )
         hypothesis.settings.load_profile("taskbell")
     _keep_files_in_memory(config)
+    gc.disable()  # it would look again and again at what the imports leave behind, and find nothing
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # as in a shell's background: the commands under test would inherit it, and miss Ctrl-C
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish() -> None:
+    gc.collect()
+    gc.freeze()
+    gc.enable()
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Each engine in turn for the store and whole processes; above the store, where a test asks for it."""
+    test = metafunc.definition
+    marks = {(mark.name, *mark.args[:1]) for mark in test.iter_markers()}
+    if "database_url" not in metafunc.fixturenames or ("parametrize", "database_url") in marks:
+        return
+    folder = test.path.parent.name
+    if folder in ON_BOTH_ENGINES or test.get_closest_marker("on_both_engines"):
+        metafunc.parametrize("database_url", ENGINES, indirect=True)
 
 
 def _keep_files_in_memory(config: pytest.Config) -> None:
@@ -93,8 +113,8 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def postgresql_url(postgresql: PostgreSQL) -> Iterator[str]:
-    """A migrated database of its own."""
-    with postgresql.database() as url:
+    """A migrated database of its own. Another test may have had it before."""
+    with postgresql.lent() as url:
         yield url
 
 
@@ -104,10 +124,10 @@ def sqlite_url(sqlite_template: Path, tmp_path: Path) -> str:
     return copy_sqlite(sqlite_template, tmp_path / "taskbell.db")
 
 
-@pytest.fixture(params=ENGINES)
+@pytest.fixture
 def database_url(request: pytest.FixtureRequest) -> str:
-    """A migrated database of its own, on each engine in turn."""
-    url: str = request.getfixturevalue(f"{request.param}_url")
+    """A migrated database of its own: SQLite, or each engine in turn (pytest_generate_tests)."""
+    url: str = request.getfixturevalue(f"{getattr(request, 'param', 'sqlite')}_url")
     return url
 
 

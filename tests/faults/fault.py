@@ -1,6 +1,6 @@
 """What a fault is: something that goes wrong, and what must hold all the same.
 
-To add one: a file in tests/faults that ends in `FAULT: Fault = <Class>()`. tests/faults/test_faults.py
+To add one: a file in tests/faults that ends in `FAULT: Fault = <Class>()`. tests/faults/prove_faults.py
 runs the short form on each of its engines, ./tests/faults/run the long one and its weaknesses.
 """
 

@@ -10,6 +10,9 @@ from receiver.access import REMEMBERED_SECONDS, Access, Remembered
 from store.counting import ACCESS, raise_counter
 from store.store import Store
 from store.writer import Operation, Tx
+from tests.databases import on_both_engines
+
+pytestmark = on_both_engines
 
 
 class Seconds:

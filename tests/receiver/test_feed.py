@@ -17,8 +17,11 @@ from store.events import Status
 from store.store import Store
 from store.writer import Operation, Tx
 from tests import streams
+from tests.databases import on_both_engines
 from tests.making import poll, push, registered, tell, told
 from tests.patience import PATIENCE_SECONDS
+
+pytestmark = on_both_engines
 
 ALL = Wanted()
 

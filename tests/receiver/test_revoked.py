@@ -18,7 +18,10 @@ from store.errors import StoreUnavailableError
 from store.store import Store
 from tests.app import AWAY
 from tests.clocks import Seconds
+from tests.databases import on_both_engines
 from tests.patience import PATIENCE_SECONDS
+
+pytestmark = on_both_engines
 
 TOKEN = make_token_id(None, 1)
 

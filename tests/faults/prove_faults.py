@@ -1,4 +1,4 @@
-"""Every fault in its short form: nothing lost, nobody stuck. And the rig itself, where it is cheap."""
+"""Every fault in its short form: nothing lost, nobody stuck."""
 
 from __future__ import annotations
 

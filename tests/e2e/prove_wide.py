@@ -167,7 +167,7 @@ async def test_two_versions_work_side_by_side_while_one_is_upgraded(
 async def test_the_commands_of_the_page_on_scaling_out_start_two_hosts(
     postgresql_url: str, tmp_path: Path
 ) -> None:
-    own = (block for block in page(SCALE_OUT).blocks() if block.test == "tests/e2e/test_wide.py")
+    own = (block for block in page(SCALE_OUT).blocks() if block.test == "tests/e2e/prove_wide.py")
     settings, *commands = (block.text for block in own)
     ours = settings.replace(
         "postgresql://taskbell:password@db.example.com/taskbell", f"'{postgresql_url}'"

@@ -14,7 +14,10 @@ from store.clock import ManualClock
 from store.records import HELD_FOR
 from tests.app import Taskbell, good, minimax, running
 from tests.conftest import START
+from tests.databases import on_both_engines
 from tests.receiver.test_poller import MINIMAX, Scene, link, opened
+
+pytestmark = on_both_engines
 
 KEY = {"MINIMAX_API_KEY": "sk-key-0123456789"}
 FORGED = 1_000

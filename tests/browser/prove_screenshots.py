@@ -1,4 +1,4 @@
-"""The pictures of the documentation: SCREENSHOTS=1 ./tests/run tests/browser/test_screenshots.py
+"""The pictures of the documentation: SCREENSHOTS=1 ./tests/run tests/browser/prove_screenshots.py
 
 Without that they are taken all the same, to see that they can be, and thrown away.
 """
