@@ -7,7 +7,7 @@ import signal
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import pytest
@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 pytest.register_assert_rewrite("tests.providers.conformance")  # tests of other folders use it
 
 ON_BOTH_ENGINES = ("store", "e2e", "deploy")
+_HEEDED: dict[signal.Signals, Any] = {
+    signal.SIGINT: signal.default_int_handler,
+    signal.SIGQUIT: signal.SIG_DFL,
+}
 START = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
@@ -43,9 +47,10 @@ def pytest_configure(config: pytest.Config) -> None:
         hypothesis.settings.load_profile("taskbell")
     _keep_files_in_memory(config)
     gc.disable()  # it would look again and again at what the imports leave behind, and find nothing
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        # as in a shell's background: the commands under test would inherit it, and miss Ctrl-C
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number, handler in _HEEDED.items():
+        if signal.getsignal(number) is signal.SIG_IGN:
+            # as in a shell's background: the programs under test would inherit it, and not stop
+            signal.signal(number, handler)
 
 
 def pytest_collection_finish() -> None:

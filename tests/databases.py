@@ -100,7 +100,7 @@ class PostgreSQL:
         self._numbers = count(1)
         self._template: str | None = None
         self._pristine: _Pristine | None = None
-        self._idle: list[tuple[str, int]] = []
+        self._idle: list[_Used] = []
         self._lock = threading.Lock()
 
     def url(self, database: str) -> str:
@@ -125,27 +125,32 @@ class PostgreSQL:
     @contextlib.contextmanager
     def lent(self) -> Iterator[str]:
         """The URL of a migrated database that was used before and looks new: a tenth of the work."""
-        name, uses = self._idle.pop() if self._idle else self._made()
+        used = self._idle.pop() if self._idle else _Used(self._made())
         try:
-            yield self.url(name)
+            yield self.url(used.name)
         finally:
-            if uses < _USES and self._restored(name):
-                self._idle.append((name, uses + 1))
+            if self._restored(used):
+                self._idle.append(used)
             else:
-                self.run(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+                used.close()
+                self.run(f"DROP DATABASE IF EXISTS {used.name} WITH (FORCE)")
 
-    def _restored(self, name: str) -> bool:
+    def _restored(self, used: _Used) -> bool:
+        used.times += 1
         try:
-            return self._pristine is not None and self._pristine.restored(self.url(name))
+            if used.times == _USES or self._pristine is None:
+                return False
+            return self._pristine.restored(used.connection(self.url(used.name)))
         except psycopg.Error:  # a test may have dropped it
             return False
 
-    def _made(self) -> tuple[str, int]:
+    def _made(self) -> str:
         name = f"test_{next(self._numbers)}"
         self.run(f"CREATE DATABASE {name} TEMPLATE {self._migrated_template()}{self._strategy}")
         if self._pristine is None:
-            self._pristine = _Pristine.of(self.url(name))
-        return name, 1
+            with psycopg.connect(self.url(name), autocommit=True) as connection:
+                self._pristine = _Pristine.of(connection)
+        return name
 
     def stop(self) -> None:
         assert self._guard.stdin is not None
@@ -168,6 +173,24 @@ class PostgreSQL:
         return self._template
 
 
+@dataclass(slots=True)
+class _Used:
+    """A database that tests have one after another, and a connection to it that is kept."""
+
+    name: str
+    times: int = 0
+    _connection: psycopg.Connection[Any] | None = None
+
+    def connection(self, url: str) -> psycopg.Connection[Any]:
+        if self._connection is None or self._connection.closed:
+            self._connection = psycopg.connect(url, autocommit=True)
+        return self._connection
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+
+
 @dataclass(frozen=True, slots=True)
 class _Pristine:
     """What a database looks like that nobody has used: its form, and the rows and numbers in it."""
@@ -177,38 +200,32 @@ class _Pristine:
     numbers: Mapping[str, tuple[int, bool]]
 
     @classmethod
-    def of(cls, url: str) -> _Pristine:
-        with psycopg.connect(url, autocommit=True) as connection:
-            tables = [name for (name,) in connection.execute(_TABLES)]
-            return cls(
-                _form(connection),
-                {each: connection.execute(f"TABLE {each}".encode()).fetchall() for each in tables},
-                {
-                    each: (last or 1, last is not None)
-                    for each, last in connection.execute(_SEQUENCES)
-                },
-            )
+    def of(cls, connection: psycopg.Connection[Any]) -> _Pristine:
+        tables = [name for (name,) in connection.execute(_TABLES)]
+        return cls(
+            _form(connection),
+            {each: connection.execute(f"TABLE {each}".encode()).fetchall() for each in tables},
+            {each: (last or 1, last is not None) for each, last in connection.execute(_SEQUENCES)},
+        )
 
-    def restored(self, url: str) -> bool:
+    def restored(self, connection: psycopg.Connection[Any]) -> bool:
         """Make it look like that again, unless too much of it is different."""
-        with psycopg.connect(url, autocommit=True) as connection:
-            connection.execute(_HANG_UP)
-            if _form(connection) != self.form:
-                return False
-            connection.execute("SET session_replication_role = replica")  # in any order
-            connection.execute(";".join(f"DELETE FROM {name}" for name in self.rows).encode())
-            for name, rows in self.rows.items():
-                for row in rows:
-                    places = ",".join(["%s"] * len(row))
-                    connection.execute(f"INSERT INTO {name} VALUES ({places})".encode(), row)
-            for name, (last, called) in self.numbers.items():
-                connection.execute("SELECT setval(%s, %s, %s)", (name, last, called))
+        connection.execute(_HANG_UP)
+        if _form(connection) != self.form:
+            return False
+        connection.execute("SET session_replication_role = replica")  # in any order
+        connection.execute(";".join(f"DELETE FROM {name}" for name in self.rows).encode())
+        for name, rows in self.rows.items():
+            for row in rows:
+                places = ",".join(["%s"] * len(row))
+                connection.execute(f"INSERT INTO {name} VALUES ({places})".encode(), row)
+        for name, (last, called) in self.numbers.items():
+            connection.execute("SELECT setval(%s, %s, %s)", (name, last, called))
         return True
 
 
 def _form(connection: psycopg.Connection[Any]) -> str:
-    [(form,)] = connection.execute(_FORM).fetchall()
-    return str(form)
+    return str(connection.execute(_FORM).fetchall())
 
 
 _USES = 40  # nobody vacuums: what was deleted stays in its way
@@ -216,26 +233,23 @@ _LARGEST_BYTES = 8 << 20
 _TABLES = "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
 _SEQUENCES = "SELECT sequencename, last_value FROM pg_sequences WHERE schemaname = 'public'"
 _HANG_UP = """
-    SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
-    WHERE datname = current_database() AND pid <> pg_backend_pid()
+    SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_get_activity(NULL)
+    WHERE pid <> pg_backend_pid()
+      AND datid = (SELECT oid FROM pg_database WHERE datname = current_database())
 """
+# what changes the schema or the statistics leaves newer rows in these
+_CATALOGS = (
+    *("pg_class", "pg_attribute", "pg_constraint", "pg_index", "pg_trigger", "pg_proc"),
+    *("pg_namespace", "pg_statistic"),
+)
 _FORM = f"""
-    SELECT md5(string_agg(fact, ' ' ORDER BY fact)) FROM (
-      SELECT concat_ws('/', oid, relname, relkind, reltuples,
-        pg_relation_size(oid) > {_LARGEST_BYTES}) FROM pg_class WHERE oid >= 16384
-      UNION ALL SELECT concat_ws('/', attrelid, attname, atttypid, attnotnull, attisdropped)
-        FROM pg_attribute WHERE attrelid >= 16384
-      UNION ALL SELECT concat_ws('/', oid, conname) FROM pg_constraint WHERE oid >= 16384
-      UNION ALL SELECT concat_ws('/', oid, tgname, tgenabled) FROM pg_trigger WHERE oid >= 16384
-      UNION ALL SELECT concat_ws('/', oid, proname) FROM pg_proc WHERE oid >= 16384
-      UNION ALL SELECT concat_ws('/', oid, nspname) FROM pg_namespace
-        WHERE nspname NOT LIKE 'pg\\_%'
-      UNION ALL SELECT concat_ws('/', indexrelid, indisvalid) FROM pg_index
-        WHERE indexrelid >= 16384
-      UNION ALL SELECT setconfig::text FROM pg_db_role_setting
-      UNION ALL SELECT 'owner/' || datdba FROM pg_database WHERE datname = current_database()
-    ) AS facts(fact)
-"""
+    SELECT count(*), max(setconfig::text) FROM pg_db_role_setting
+    UNION ALL SELECT count(*), '' FROM pg_class
+      WHERE oid >= 16384 AND pg_relation_size(oid) > {_LARGEST_BYTES}
+""" + "".join(
+    f" UNION ALL SELECT count(*), max(xmin::text::bigint)::text FROM {catalog}"
+    for catalog in _CATALOGS
+)
 
 
 def start_postgresql(

@@ -1,4 +1,4 @@
-"""Every command of the how-tos does what its page says (tests/docs/reader.py). About a minute."""
+"""Every command of the tutorial and the how-tos does what its page says (tests/docs/reader.py). About a minute."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from tests.docs.reader import Reader, world
 from tests.docs.test_blocks import (
     CHAT_PAGES,
     README,
+    TUTORIAL,
     check_messages,
     how_tos,
     ignored_by_git,
@@ -23,6 +24,17 @@ PROVIDER_PAGES = (
     "deploy/docs/how-to/atlas-cloud.md",
     "deploy/docs/how-to/opencomputing.md",
 )
+
+
+async def test_the_tutorial_leads_from_nothing_to_an_event_and_one_that_did_not_arrive(
+    tmp_path: Path,
+) -> None:
+    async with world(tmp_path) as around, Reader(around) as reader:
+        await reader.read(page(TUTORIAL))
+
+    assert "subscription.json" in written(tmp_path)
+    assert all(map(ignored_by_git, written(tmp_path))), written(tmp_path)
+    assert (tmp_path / "subscription.json").stat().st_mode & 0o077 == 0
 
 
 async def test_the_how_tos_run_beside_one_server(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """Commands on the pages do what their page says, typed as they stand (tests/docs/reader.py).
 
-Here those of the README and the tutorial; tests/docs/prove_how_tos.py runs the others.
+Here those of the README; tests/docs/prove_how_tos.py runs the others.
 """
 
 from __future__ import annotations
@@ -59,17 +59,6 @@ async def test_the_readme_leads_from_nothing_to_three_videos_told_to_everybody(
     assert around.simulator.stats.challenges_answered == 1
     assert printed.count("accepted") == 4, printed  # doctor: three providers' keys, and ours
     check_messages(around)
-
-
-async def test_the_tutorial_leads_from_nothing_to_an_event_and_one_that_did_not_arrive(
-    tmp_path: Path,
-) -> None:
-    async with world(tmp_path) as around, Reader(around) as reader:
-        await reader.read(page(TUTORIAL))
-
-    assert "subscription.json" in written(tmp_path)
-    assert all(map(ignored_by_git, written(tmp_path))), written(tmp_path)
-    assert (tmp_path / "subscription.json").stat().st_mode & 0o077 == 0
 
 
 def check_messages(around: World) -> None:
