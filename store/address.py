@@ -119,6 +119,9 @@ def _postgresql(rest: str) -> Address:
     found |= _hosts([each for each in parts["hosts"].split(",") if parts["hosts"]])
     given = _parameters(parts["query"] or "")
     session, options = _options(given.pop("options", ""))
+    for name in found.keys() & given.keys():
+        if found[name] != given[name]:
+            raise ValueError(f"it has two values of '{name}', one of them as a parameter")
     found |= given
     if options:
         found["options"] = options
@@ -186,6 +189,7 @@ OURS = frozenset(
     {
         *("client_encoding", "datestyle", "intervalstyle", "timezone", "bytea_output"),
         *("standard_conforming_strings", "extra_float_digits", "default_transaction_isolation"),
+        *("transaction_isolation", "transaction_read_only", "transaction_deferrable"),
         *("enable_seqscan", "enable_hashjoin", "enable_mergejoin"),
     }
 )

@@ -34,7 +34,7 @@ from store.database import (
 )
 from store.errors import SchemaError, StoreError
 from store.schema import HEAD, current_version, migrate
-from store.sqlite_file import create
+from store.sqlite_file import check_name, create
 from store.tables import JsonText, events, metadata
 
 BATCH = 1000
@@ -51,6 +51,8 @@ def back_up(database: Database, path: Path) -> Counts:
     """
     if path.exists():
         raise StoreError(f"{path} is there already: name a new file")
+    if not database.postgresql:
+        check_name(database.file)
     with _part_of(path) as part, translated():
         if not database.postgresql:
             _vacuum_into(database, part)

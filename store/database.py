@@ -368,6 +368,7 @@ def _replace_closed(dialect: Dialect, connection: Any, _record: object, _proxy: 
 _DEADLOCK_OR_SERIALIZATION = {"40P01", "40001"}
 _UNIQUE_VIOLATION = "23505"
 _READ_ONLY = "25006"
+_NOT_ALLOWED = "42501"
 _USELESS = ("08", "57P")
 """Classes of SQLSTATE: the connection broke, or the server is going away."""
 
@@ -386,12 +387,19 @@ def takes_no_writes(error: BaseException) -> bool:
     return code & 0xFF == sqlite3.SQLITE_READONLY
 
 
+def not_allowed(error: BaseException | None) -> bool:
+    """Return whether a driver's error says that the role lacks a right, as a reader's role does."""
+    return getattr(error, "sqlstate", None) == _NOT_ALLOWED
+
+
 def unavailable(error: exc.SQLAlchemyError) -> bool:
     """Whether an error is about the database itself, not about the statement or its values."""
     if isinstance(error, exc.TimeoutError):
         return True
     if unreadable(error):
         return False
+    if not_allowed(error.orig if isinstance(error, exc.DBAPIError) else None):
+        return True
     if not isinstance(error, exc.OperationalError | exc.InterfaceError | exc.InternalError):
         return False
     return getattr(error.orig, "sqlstate", None) not in _DEADLOCK_OR_SERIALIZATION
@@ -426,7 +434,8 @@ def translated() -> Iterator[None]:
     except exc.SQLAlchemyError as error:
         if not unavailable(error):
             raise
-        if isinstance(error, exc.DBAPIError) and error.orig and takes_no_writes(error.orig):
+        cause = error.orig if isinstance(error, exc.DBAPIError) else None
+        if cause is not None and (takes_no_writes(cause) or not_allowed(cause)):
             raise ReadOnlyError(f"the database takes no writes: {_reason(error)}") from None
         raise StoreUnavailableError(_reason(error)) from None
 

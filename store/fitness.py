@@ -15,6 +15,7 @@ from store import sqlite_file
 from store.database import Database, takes_no_writes
 from store.errors import StoreUnavailableError, UnfitError
 from store.sessions import Sessions
+from store.tables import metadata
 
 if TYPE_CHECKING:
     import psycopg
@@ -129,6 +130,27 @@ def _check_session(session: psycopg.Connection[Any], sessions: Sessions) -> None
         raise UnfitError(
             f"the schema that search_path names first, {missing}, does not exist or may not be used",
             "make it with CREATE SCHEMA, or name another one",
+        )
+    _check_rights(session, schema)
+
+
+# has_table_privilege takes several as "any of them"
+_RIGHTS = """
+SELECT tablename::text, right_to, current_user::text
+FROM pg_tables, unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS right_to
+WHERE schemaname = current_schema() AND tablename = ANY(%s)
+  AND NOT has_table_privilege(format('%%I.%%I', schemaname, tablename), right_to)
+LIMIT 1
+"""
+
+
+def _check_rights(session: psycopg.Connection[Any], schema: str) -> None:
+    """Raise UnfitError when there are tables that the role may not work with."""
+    for table, right, role in session.execute(_RIGHTS, [list(metadata.tables)]):
+        raise UnfitError(
+            f"the role {role} takes no writes: it has no right to {right} on the table {table}",
+            f"use the role that owns the tables, or GRANT ALL ON ALL TABLES IN SCHEMA {schema} and"
+            f" ALL SEQUENCES to {role}",
         )
 
 

@@ -126,6 +126,34 @@ def hold(path: Path, *, touch: bool = True) -> Held:
     return held
 
 
+def check_name(path: Path) -> None:
+    """Raise StoreError when a server works on the file under another name.
+
+    What it wrote lately is beside the name that it knows, and is not seen under this one.
+    """
+    beside, itself = lock_file(path), real(path)
+    if _is_held(itself) and not _is_held(beside):
+        raise StoreError(
+            f"{path} is in use by a running server under another name of the same file: give its"
+            " name there"
+        )
+
+
+def _is_held(path: Path) -> bool:
+    """Return whether a process holds a file of this name."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno in (errno.EWOULDBLOCK, errno.EACCES)
+    finally:
+        os.close(handle)
+    return False
+
+
 _SEVERAL = "several processes need PostgreSQL: set TASKBELL_DATABASE_URL"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,10 @@ from deploy.cli.checkup import local
 from deploy.secrets import with_secret_keys
 from deploy.settings import load
 from store.clock import system_clock
+from store.database import open_database
+from store.errors import ReadOnlyError
+from store.store import Store
+from store.writer import check_writable
 from tests.app import loggers_as_before
 from tests.databases import PostgreSQL
 
@@ -101,6 +106,44 @@ def test_tables_that_may_not_be_made_are_one_line(here: Path, postgresql: Postgr
 
     assert ended.exit_code == 1
     assert "permission denied" in one_line(ended.stderr)
+
+
+def test_a_schema_is_changed_by_nobody_while_a_server_works_on_the_file(
+    here: Path, sqlite_url: str
+) -> None:
+    Path("hard.db").hardlink_to(sqlite_url.removeprefix("sqlite:///"))
+    with contextlib.closing(Store(open_database(sqlite_url))):
+        ended = [
+            invoke("migrate", TASKBELL_DATABASE_URL=url)
+            for url in (sqlite_url, f"sqlite:///{here}/hard.db")
+        ]
+
+    assert [each.exit_code for each in ended] == [1, 1]
+    assert all("in use" in one_line(each.stderr) for each in ended)
+
+
+@pytest.mark.parametrize("kept", ["", "INSERT", "SELECT, INSERT, UPDATE"])
+def test_a_role_that_may_not_write_is_refused_by_name(
+    here: Path, postgresql: PostgreSQL, postgresql_url: str, kept: str
+) -> None:
+    name = postgresql_url.partition("@/")[2].partition("?")[0]
+    postgresql.run("CREATE ROLE reader LOGIN")
+    postgresql.run("GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader", name)
+    if kept:
+        postgresql.run(f"GRANT {kept} ON tasks TO reader", name)
+    url = postgresql_url.replace("postgres@", "reader@")
+    try:
+        ended = invoke("migrate", TASKBELL_DATABASE_URL=url)
+        with (
+            contextlib.closing(Store(open_database(url))) as store,
+            pytest.raises(ReadOnlyError, match="permission denied"),
+        ):
+            store.write_now(check_writable, None)
+    finally:
+        postgresql.run("DROP OWNED BY reader; DROP ROLE reader", name)
+
+    assert ended.exit_code == 1
+    assert "the role reader takes no writes" in one_line(ended.stderr)
 
 
 def test_a_direct_address_needs_a_pooled_one(here: Path) -> None:

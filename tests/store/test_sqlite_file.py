@@ -7,7 +7,7 @@ import socket
 import sqlite3
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -78,6 +78,26 @@ def test_one_file_has_one_lock_by_whatever_name(
 
     store.close()
     hold(other).close()
+
+
+@pytest.mark.parametrize("naming", NAMES, ids=lambda naming: naming.__name__)
+def test_a_backup_under_another_name_misses_nothing(
+    sqlite_url: str, tmp_path: Path, naming: Callable[[Path, Path], Path]
+) -> None:
+    """Under a hard link the newest rows, which lie beside the server's name, would be missing."""
+    folder = tmp_path / "other"
+    folder.mkdir()
+    path = Path(sqlite_url.removeprefix("sqlite:///"))
+    other = naming(path, folder if naming is not with_dots else tmp_path)
+    store = Store(open_database(sqlite_url))
+    tell(store, push("newest"))
+    refused = pytest.raises(StoreError, match="under another name")
+    with refused if naming is linked_hard else nullcontext(), closing(open_file(other)) as database:
+        assert back_up(database, tmp_path / "backup.db")["tasks"] == 1
+    store.close()
+
+    with closing(open_file(other)) as database:
+        assert back_up(database, tmp_path / "later.db")["tasks"] == 1
 
 
 def test_a_name_is_the_same_from_another_folder(
