@@ -53,7 +53,11 @@ WORDS = {
 }
 # the order outputs are listed in: beside a video the image is its cover
 OUTPUT_FIELDS = {"video": Kind.VIDEO, "image": Kind.IMAGE, "audio": Kind.AUDIO}
-VAGUE_WORDS = ("ok", "error", "fail")
+# what gateways and firewalls say of a request, and suppliers of a task
+VAGUE_WORDS = (
+    *("ok", "error", "errored", "fail", "reject", "rejected", "blocked", "banned", "abort"),
+    *("aborted", "killed", "revoked", "stopped", "terminated", "deleted", "拒绝", "已拒绝"),
+)
 TASK_FIELDS = ("taskid", "usage", "model", "output", *OUTPUT_FIELDS)
 ERROR_STATUSES = (400, 401, 403, 429)
 

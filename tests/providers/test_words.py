@@ -63,6 +63,15 @@ def test_元境_passes_on_the_words_of_its_suppliers(word: str, wrapped: bool) -
     assert update.status.final
 
 
+@pytest.mark.parametrize("word", ["blocked", "Rejected", "terminated", "deleted", "ABORTED"])
+def test_元境_is_not_heard_in_what_a_gateway_says_of_a_request(word: str) -> None:
+    with pytest.raises(ProviderError) as caught:
+        asked("opencomputing", {"status": word, "message": "by the firewall"})
+
+    assert not caught.value.permanent
+    assert asked("opencomputing", {"status": word, "taskid": "s1"}).status.final
+
+
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("word", ["brewing", "半成品", "ready-ish", "succeeded?"])
 def test_a_word_that_nobody_knows_is_shown_and_is_trouble(name: str, word: str) -> None:
