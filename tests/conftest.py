@@ -53,6 +53,11 @@ def pytest_configure(config: pytest.Config) -> None:
             signal.signal(number, handler)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with whole processes: one that waits at the end would keep everybody waiting."""
+    items.sort(key=lambda item: item.path.parent.name not in ("docs", "e2e"))
+
+
 def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()

@@ -364,7 +364,7 @@ def test_what_expires_soon_is_counted_by_subscription(store: Store, clock: Manua
 
 
 def test_a_claim_asks_no_more_however_much_is_kept(store: Store, clock: ManualClock) -> None:
-    """Nor does a resume: statements, of which none walks over what is kept (test_plans.py)."""
+    """Nor does a resume: statements, of which none walks over what is kept (prove_plans.py)."""
     known = subscribe(store)
     store.write_now(pause, known.id)
     counts = []
