@@ -128,6 +128,7 @@ def all_endpoints(service: Service, revoked: RevokedTokens | None = None) -> lis
         partial(_try_out, service),
         service.rooms.strangers,
         settings.retention,
+        adapters,
     )
     callback_urls = CallbackUrlApi(
         store=store,
@@ -147,7 +148,9 @@ def all_endpoints(service: Service, revoked: RevokedTokens | None = None) -> lis
             service.known_states.missing_key,
         ).endpoints(),
         *WaitApi(store, service.feed).endpoints(),
-        *StreamApi(service.feed).endpoints(),  # before the events: routes are tried one by one
+        *StreamApi(
+            service.feed, adapters
+        ).endpoints(),  # before the events: routes are tried one by one
         *EventApi(store).endpoints(),
         *subscriptions.endpoints(),
         *ReplayApi(store).endpoints(),

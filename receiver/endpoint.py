@@ -29,7 +29,7 @@ from receiver.problems import Problem, no_such_cursor, store_away
 from store.audit import Audited, Entry, audited, note
 from store.errors import ConflictError, CursorError, NotFoundError, StoreUnavailableError
 from store.keys import Scope
-from store.nearest import nearest, quoted
+from store.nearest import nearest, not_known, quoted
 from store.store import Store
 from store.writer import Answer, Item, Operation
 
@@ -313,7 +313,7 @@ def _mistakes(error: ValidationError, what: str, model: type[BaseModel]) -> str:
 
     A field that is missing is often the one that is not known, misspelt: both are named.
     """
-    found = error.errors(include_url=False, include_input=False)
+    found = error.errors(include_url=False)
     names = [mistake for mistake in found if mistake["type"] in ("missing", "extra_forbidden")]
     told = names[:_MOST_MISTAKES] or found[:1]
     return "; ".join(_mistake(mistake, what, model) for mistake in told)
@@ -329,6 +329,9 @@ def _mistake(mistake: ErrorDetails, what: str, model: type[BaseModel]) -> str:
     if mistake["type"] == "model_type":  # pydantic names our class
         return "the body must be a JSON object"
     rule = mistake["msg"].removeprefix("Value error, ")
+    if mistake["type"] in ("enum", "literal_error"):
+        choices = re.findall(r"'([^']+)'", mistake["ctx"]["expected"])
+        rule = not_known(str(mistake["input"]), "one of these", choices) if choices else rule
     if mistake["type"] == "string_pattern_mismatch":
         rule = PATTERN_RULES.get(mistake["ctx"]["pattern"], rule)
     return f"{what} {place}: {rule}" if mistake["loc"] else rule

@@ -57,11 +57,13 @@ _PROVIDER_NAME = r"^[a-z][a-z0-9_]{0,39}$"
 _TASK_ID = r"^[._:-]*[A-Za-z0-9][A-Za-z0-9._:-]*$"
 _ID = r"^[a-z]{2,5}_[0-9a-z]{26}$"
 _FAMILY = r"^[a-z0-9_-]{1,40}$"
+_ACTION = r"^[a-z_]{1,20}\.[a-z_]{1,19}$"
 PATTERN_RULES = {
     _PROVIDER_NAME: "not a provider's name: lower-case letters, digits and _",
     _TASK_ID: "not a task's id: give the one that the provider answered, of letters, digits and . _ : -",
     _ID: "not an id of Taskbell's, like task_01kb3x0e5x…",
     _FAMILY: "not a family's name: lower-case letters, digits, _ and -",
+    _ACTION: "not an action, like subscription.created",
 }
 """What is said of a value that does not fit a pattern, instead of the pattern."""
 
@@ -619,7 +621,7 @@ class SessionItem(BaseModel):
 
 
 class AuditQuery(Query):
-    action: Annotated[str, StringConstraints(pattern=r"^[a-z_]{1,20}\.[a-z_]{1,19}$")] | None = None
+    action: Annotated[str, StringConstraints(pattern=_ACTION)] | None = None
     object: Id | None = None
     limit: Limit = 50
     cursor: Id | None = None

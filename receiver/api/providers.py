@@ -20,6 +20,7 @@ from receiver.provider import Provider
 from store.clock import Clock
 from store.errors import NotFoundError
 from store.events import Failure
+from store.nearest import not_known
 from store.provider_day import ProviderDay, read_days
 from store.provider_states import ProviderState, never_polled, read_history, read_states
 from store.store import Store
@@ -69,7 +70,7 @@ class ProviderApi:
     async def show(self, call: Call) -> Reply:
         name, now = call.path["name"], self.clock()
         if name not in self.providers:
-            raise NotFoundError(f"no such provider; there are {', '.join(sorted(self.providers))}")
+            raise NotFoundError(not_known(name, "a provider", sorted(self.providers)))
         history = await self.store.read(read_history, name, HISTORY)
         days = (await self.store.read(read_days, [name], now)).of
         current = history[0] if history else None

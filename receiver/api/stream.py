@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 from starlette.types import ASGIApp
 
+from receiver.api.tasks import known_provider
 from receiver.endpoint import Call, Endpoint
 from receiver.feed import Feed
 from receiver.models import StreamQuery
 from receiver.problems import Problem
+from receiver.provider import Provider
 from receiver.sse import MEDIA_TYPE, PROGRESS, EventStream
 from store.eventlog import Wanted
 from store.events import types_of
@@ -21,6 +23,7 @@ _LAST_CURSOR = 2**63 - 1
 @dataclass(frozen=True, slots=True)
 class StreamApi:
     feed: Feed
+    providers: Mapping[str, Provider]
 
     def endpoints(self) -> list[Endpoint]:
         return [
@@ -37,6 +40,8 @@ class StreamApi:
 
     async def stream(self, call: Call) -> ASGIApp:
         query = call.query(StreamQuery)
+        for name in query.provider or ():
+            known_provider(self.providers, name, "query parameter 'provider'")
         # a browser that comes back repeats the address it began with, and adds the header
         after = _last_event_id(call.headers)
         if after is None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from operator import attrgetter
 from typing import Any, Protocol
 
 from receiver.api.destination import DestinationRules, Destinations, Wants
+from receiver.api.tasks import known_provider
 from receiver.endpoint import Call, Endpoint, Reply
 from receiver.models import (
     ListQuery,
@@ -23,6 +24,7 @@ from receiver.models import (
 )
 from receiver.places import Places
 from receiver.problems import Problem
+from receiver.provider import Provider
 from store import subscriptions
 from store.backlog import Backlog, read_backlogs
 from store.errors import ChangedMeanwhileError, ConflictError, NotFoundError
@@ -70,6 +72,7 @@ class SubscriptionApi:
     try_out: Callable[[Subscription], Awaitable[Trial]]
     strangers: Places
     retention: timedelta
+    providers: Mapping[str, Provider]
 
     def endpoints(self) -> list[Endpoint]:
         one = "/v1/subscriptions/{id}"
@@ -113,7 +116,7 @@ class SubscriptionApi:
             Endpoint(
                 "DELETE",
                 one,
-                "Delete a subscription; what it is still owed is canceled",
+                "Delete a subscription; deliveries that still wait for it are canceled",
                 self.delete,
                 {204: None},
                 Scope.WRITE,
@@ -161,6 +164,7 @@ class SubscriptionApi:
 
     async def create(self, call: Call) -> Reply:
         wish = call.body(SubscriptionInput)
+        self._check_providers(wish.providers)
         destination = await self._destinations.made(wish)
         self._check_shape(destination["format"], wish.shape)
         headers = self._headers(wish.headers or {})
@@ -207,6 +211,7 @@ class SubscriptionApi:
         for name in ("url", "format", "language", "active"):
             if name in wish.model_fields_set and getattr(wish, name) is None:
                 raise Problem(422, f"field {name!r} cannot be null")
+        self._check_providers(wish.providers)
         for _ in range(_TRIES):
             with contextlib.suppress(ChangedMeanwhileError):
                 return await self._change(call, await self._subscription(call), wish)
@@ -275,6 +280,10 @@ class SubscriptionApi:
         if wish.allow_duplicate:
             return None
         return self._destinations.twin_of(wish.url, Wants.of(wish))
+
+    def _check_providers(self, names: Sequence[str] | None) -> None:
+        for name in names or ():
+            known_provider(self.providers, name, "field 'providers'")
 
     def _check_shape(self, format_name: str, shape: str | None) -> None:
         if shape is None:

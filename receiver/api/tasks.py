@@ -176,8 +176,10 @@ def task_view(task: Task) -> TaskView:
     return TaskView.model_validate(task_json(task))
 
 
-def known_provider(providers: Mapping[str, Provider], name: str) -> Provider:
-    """The adapter of that name. Raises Problem 422 that lists the ones there are."""
+def known_provider(
+    providers: Mapping[str, Provider], name: str, place: str = "field 'provider'"
+) -> Provider:
+    """Return the adapter of that name. Raises Problem 422 that lists the ones there are."""
     if name not in providers:
-        raise Problem(422, f"field 'provider': {not_known(name, 'a provider', sorted(providers))}")
+        raise Problem(422, f"{place}: {not_known(name, 'a provider', sorted(providers))}")
     return providers[name]

@@ -243,3 +243,11 @@ async def test_the_audit_is_listed_in_pages_by_action_and_object(taskbell: Taskb
 @pytest.mark.parametrize("query", ["action=x", "object=x", "limit=0", "cursor=1", "who=x"])
 async def test_an_odd_question_is_422(taskbell: Taskbell, query: str) -> None:
     problem(await taskbell.api.get(f"/v1/audit?{query}"), 422)
+
+
+@pytest.mark.parametrize("action", ["created", "Subscription.created", "subscription:created"])
+async def test_what_is_no_action_is_told_in_words(taskbell: Taskbell, action: str) -> None:
+    answer = await taskbell.api.get("/v1/audit", params={"action": action})
+
+    told = problem(answer, 422)
+    assert told == "query parameter 'action': not an action, like subscription.created"

@@ -122,6 +122,8 @@ async def test_events_are_filtered(small: Taskbell, query: str, wanted: list[str
         ("task=1", {}),
         ("task=task_01kdwpvng0jmwss390q20wa8r0,x", {}),
         ("provider=A", {}),
+        ("provider=minimx", {}),
+        ("provider=atlascloud,minimx", {}),
         ("after=-1", {}),
         ("after=1&after=2", {}),
         ("limit=1", {}),

@@ -174,6 +174,21 @@ BAD_FIELDS = [
     # the rest
     pytest.param({"providers": []}, "'providers'", id="no providers"),
     pytest.param({"providers": ["a b"]}, "'providers.0'", id="no name of a provider"),
+    pytest.param(
+        {"providers": ["minimx"]},
+        "field 'providers': not a provider; did you mean 'minimax'?",
+        id="a misspelt provider",
+    ),
+    pytest.param(
+        {"providers": ["minimax", "atlas_cloud"]},
+        "did you mean 'atlascloud'?",
+        id="a misspelt provider behind a good one",
+    ),
+    pytest.param(
+        {"providers": ["kling"]},
+        "not a provider. Known: atlascloud, minimax, opencomputing",
+        id="a provider that there is not",
+    ),
     pytest.param({"metadata": []}, "'metadata'", id="a list as metadata"),
     pytest.param({"metadata": {"a": "\x00"}}, "'metadata'", id="NUL in metadata"),
     pytest.param({"metadata": {"a": "x" * 17_000}}, "'metadata'", id="much metadata"),
@@ -191,7 +206,14 @@ BAD_FIELDS = [
         "not a format; did you mean 'slack'? Known: apprise, cloudevents, dingtalk,",
         id="an unknown format",
     ),
-    pytest.param({"language": "tlh"}, "'language'", id="an unknown language"),
+    pytest.param(
+        {"language": "tlh"},
+        "field 'language': not one of these. Known: en, zh",
+        id="an unknown language",
+    ),
+    pytest.param(
+        {"method": "post"}, "did you mean 'POST'? Known: POST, PUT, PATCH", id="a small method"
+    ),
     pytest.param({"language": None}, "'language'", id="null as language"),
     pytest.param({"service_secret": "x"}, "'service_secret'", id="a secret of no service"),
     pytest.param({"format": None}, "'format'", id="null as format"),

@@ -189,6 +189,11 @@ async def test_the_deadline_follows_the_kind_or_the_wish(
         pytest.param({"task_id": "1\n"}, "'task_id'", id="a line end"),
         pytest.param({"task_id": "x" * 129}, "'task_id'", id="a long task"),
         pytest.param({"kind": "hologram"}, "'kind'", id="an unknown kind"),
+        pytest.param(
+            {"kind": "vidoe"},
+            "field 'kind': not one of these; did you mean 'video'? Known: image, video, audio",
+            id="a misspelt kind",
+        ),
         pytest.param({"kind": 1}, "'kind'", id="a number as kind"),
         pytest.param({"model": "a\x00"}, "'model'", id="NUL"),
         pytest.param({"model": "x" * 201}, "'model'", id="a long model"),

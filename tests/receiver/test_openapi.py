@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import pytest
 from starlette.routing import Route
 
+from receiver.models import PATTERN_RULES
 from store.clock import ManualClock
 from tests.app import Taskbell, good, running
 
@@ -64,3 +66,20 @@ async def test_every_reference_in_the_document_leads_somewhere(taskbell: Taskbel
     schemas = answer.json()["components"]["schemas"]
     for name in re.findall(r'"#/components/schemas/([^"]+)"', answer.text):
         assert name in schemas
+
+
+async def test_every_pattern_that_inputs_are_held_to_has_words(taskbell: Taskbell) -> None:
+    document = good(await taskbell.door.get("/openapi.json"))
+
+    assert [each for each in patterns(document) if each not in PATTERN_RULES] == []
+
+
+def patterns(schema: Any) -> Iterator[str]:
+    if isinstance(schema, dict):
+        if isinstance(schema.get("pattern"), str):
+            yield schema["pattern"]
+        for inner in schema.values():
+            yield from patterns(inner)
+    elif isinstance(schema, list):
+        for inner in schema:
+            yield from patterns(inner)
