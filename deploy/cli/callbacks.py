@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from deploy.cli import output
-from deploy.cli.frame import help_when_alone, surroundings
+from deploy.cli.frame import surroundings
 from deploy.cli.lists import show_list
 from deploy.cli.options import Json, Limit, Meta, ProviderName, pairs, seconds
 from deploy.cli.output import Column
@@ -20,9 +20,10 @@ def register(app: typer.Typer) -> None:
         epilog="Example: CALLBACK_URL=$(taskbell callback-url minimax --expires-in 7d)",
     )(callback_url)
     group = typer.Typer(
-        help="List and revoke callback URLs.", epilog="Example: taskbell callback-urls list"
+        help="List callback URLs, newest first, or revoke one.",
+        epilog="Example: taskbell callback-urls --json",
     )
-    group.callback(invoke_without_command=True)(help_when_alone)
+    group.callback(invoke_without_command=True)(callback_urls)
     group.command("list", epilog="Example: taskbell callback-urls list")(list_urls)
     group.command(
         "revoke",
@@ -60,6 +61,12 @@ def callback_url(
     output.message(f"expires {output.when(expires_at, None)}" if expires_at else "never expires")
     output.message(f"to revoke it: taskbell callback-urls revoke {made.get('id')}")
     output.result(str(made.get("url")))
+
+
+def callback_urls(context: typer.Context, limit: Limit = 50, as_json: Json = False) -> None:
+    """List callback URLs, newest first, or revoke one."""
+    if context.invoked_subcommand is None:
+        list_urls(context, limit, as_json)
 
 
 def list_urls(context: typer.Context, limit: Limit = 50, as_json: Json = False) -> None:

@@ -38,6 +38,7 @@ def register(app: typer.Typer) -> None:
         epilog="Example: taskbell subscriptions --json",
     )
     group.callback(invoke_without_command=True)(subscriptions)
+    group.command("list", epilog="Example: taskbell subscriptions list --json")(list_all)
     for name, command, options in (
         ("show", show, ""),
         ("edit", edit, " --format slack"),
@@ -182,7 +183,7 @@ def edit(
         list[str] | None,
         typer.Option(
             metavar="'NAME: VALUE'",
-            help='In the place of all others; "" takes them away. May be repeated.',
+            help='Instead of all others; "" takes them away. May be repeated.',
         ),
     ] = None,
     description: Annotated[str | None, typer.Option(help="A note for people.")] = None,
@@ -241,7 +242,7 @@ def resume(
     context: typer.Context,
     subscription_id: SubscriptionId,
     skip: Annotated[
-        bool, typer.Option("--skip", help="Cancel what was kept in the place of sending it.")
+        bool, typer.Option("--skip", help="Cancel what was kept instead of sending it.")
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -288,7 +289,7 @@ def rotate_secret(
 
 
 def delete(context: typer.Context, subscription_id: SubscriptionId) -> None:
-    """Delete a subscription. What it is still owed is canceled."""
+    """Delete a subscription. Deliveries that still wait for it are canceled."""
     with surroundings(context).connect() as api:
         api.delete(_one(subscription_id))
     output.result(f"{subscription_id} deleted")
@@ -307,8 +308,12 @@ def _one(subscription_id: str) -> str:
 
 def subscriptions(context: typer.Context, limit: Limit = 50, as_json: Json = False) -> None:
     """List subscriptions, newest first, or change one."""
-    if context.invoked_subcommand is not None:
-        return
+    if context.invoked_subcommand is None:
+        list_all(context, limit, as_json)
+
+
+def list_all(context: typer.Context, limit: Limit = 50, as_json: Json = False) -> None:
+    """List subscriptions, newest first."""
     around = surroundings(context)
     with around.connect() as api:
         found = api.listing("/v1/subscriptions", {}, limit=limit)

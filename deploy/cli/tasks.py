@@ -84,7 +84,7 @@ def track(
         answer = api.post("/v1/tasks", body)
         task = answer.body
         if answer.status == 200:
-            output.message("already tracked")
+            output.message(_already_tracked(task, deadline))
         warnings = task.pop("warnings", []) if wait else task.get("warnings", [])
         for warning in warnings:
             output.message(f"warning: {warning.get('message')}")
@@ -95,6 +95,13 @@ def track(
             output.json_line(task)
         if wait:
             _watch(api, task, around, patience, as_json=as_json)
+
+
+def _already_tracked(task: dict[str, Any], deadline: str | None) -> str:
+    if deadline is None:
+        return "already tracked"
+    # the one that was told to subscribers stays
+    return f"already tracked, with the deadline {output.when(task.get('deadline_at'), None)}"
 
 
 def watch(

@@ -132,10 +132,10 @@ def _case(name: str) -> Case:
             raise UsageError(f"{reason}; follow a task with: taskbell track")
     provider = name.partition(".")[0]
     of_provider = [each for each in CASES if each.startswith(f"{provider}.")]
-    there = ", ".join(of_provider) if of_provider else "see taskbell trigger --list"
+    there = f"Known: {', '.join(of_provider)}" if of_provider else "See taskbell trigger --list"
     near = nearest(name, CASES)
-    hint = f"did you mean {near!r}? " if near else ""
-    raise UsageError(f"PROVIDER.CASE {name!r} is not known; {hint}there is: {there}")
+    hint = f"; did you mean {near!r}?" if near else "."
+    raise UsageError(f"PROVIDER.CASE {name!r} is not known{hint} {there}")
 
 
 def _out_of_order(case: Case) -> list[Case]:

@@ -111,6 +111,27 @@ def test_track_says_when_the_task_was_known_already() -> None:
     assert json.loads(result.stdout) == TASK
 
 
+def test_track_says_which_deadline_a_task_has_that_was_known_already() -> None:
+    there = {**TASK, "deadline_at": "2026-11-21T05:00:00Z"}
+    server = FakeServer({"POST /v1/tasks": (200, there)})
+
+    result = run(server, "track", "minimax", "1", "--deadline", "7d")
+
+    told = "already tracked, with the deadline 2026-11-21T05:00:00Z\n"
+    assert (result.exit_code, result.stderr) == (0, told)
+
+
+@pytest.mark.parametrize("group", ["subscriptions", "callback-urls"])
+def test_a_group_that_lists_does_so_with_and_without_the_word(group: str) -> None:
+    page: dict[str, Any] = {"data": [], "next_cursor": None}
+    server = FakeServer({f"GET /v1/{group}?limit=50": (200, page)})
+
+    alone, with_list = run(server, group), run(server, group, "list")
+
+    assert (alone.exit_code, alone.stderr) == (0, f"no {group.replace('-urls', ' URLs')}\n")
+    assert (alone.stdout, alone.stderr) == (with_list.stdout, with_list.stderr)
+
+
 def test_track_warns_when_the_server_has_no_key() -> None:
     warning = {"code": "no_key", "message": "the server has no API key for MiniMax"}
     server = FakeServer({"POST /v1/tasks": (201, {**TASK, "warnings": [warning]})})

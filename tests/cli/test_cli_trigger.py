@@ -162,9 +162,9 @@ def test_the_list_as_json_is_a_line_each() -> None:
         (["opencomputing.success"], "元境 does not push, it is polled; follow a task with"),
         (
             ["minimax.sucess"],
-            "PROVIDER.CASE 'minimax.sucess' is not known; did you mean 'minimax.success'? there is",
+            "PROVIDER.CASE 'minimax.sucess' is not known; did you mean 'minimax.success'? Known: minim",
         ),
-        (["kling.success"], "PROVIDER.CASE 'kling.success' is not known; "),
+        (["kling.success"], "PROVIDER.CASE 'kling.success' is not known; did you"),
         (["minimax.processing", "--reorder"], "--reorder: nothing is pushed before minimax."),
         (["minimax.success", "--set", "file_id"], "--set 'file_id' is not path=value"),
         (["minimax.success", "--private-key", "k"], "--private-key, --jwks-port: minimax does not"),
