@@ -30,7 +30,7 @@ _WIDTH = 160
 _EXAMPLES = """\
 examples:
   ./tests/faults/run                          everything, each control too: about twelve minutes
-  ./tests/faults/run --short                  everything as ./tests/run does it
+  ./tests/faults/run --short                  everything, as ./tests/services/run does it
   ./tests/faults/run kill disk-full           two of them
   ./tests/faults/run --markdown faults.md     write the table there too
 
@@ -65,7 +65,7 @@ def _stop(_number: int, _frame: object) -> None:
 
 
 def _options() -> argparse.ArgumentParser:
-    listed = "\n".join(f"  {_word(fault):<22}{fault.about}" for fault in faults().values())
+    listed = "\n".join(f"  {_word(fault):<24}{fault.about}" for fault in faults().values())
     options = argparse.ArgumentParser(
         prog="./tests/faults/run",
         description="Let go wrong what can, and see that nothing acknowledged is lost.",
@@ -73,7 +73,7 @@ def _options() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     options.add_argument("faults", nargs="*", metavar="fault", type=_fault)
-    options.add_argument("--short", action="store_true", help="as the test suite does it")
+    options.add_argument("--short", action="store_true", help="as ./tests/services/run does it")
     options.add_argument("--markdown", type=Path, metavar="FILE", help="write the table there too")
     return options
 
