@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from deploy.cli import output
-from deploy.cli.completion import formats, languages
+from deploy.cli.completion import event_types, formats, languages
 from deploy.cli.errors import UsageError
 from deploy.cli.frame import surroundings
 from deploy.cli.lists import show_list
@@ -168,7 +168,14 @@ def edit(
             help="Another URL. To another host, give headers and the service secret again."
         ),
     ] = None,
-    types: EventTypes = None,
+    types: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--type",
+            help="Instead of all others: task.succeeded, task.*, … Several times or with commas.",
+            autocompletion=event_types,
+        ),
+    ] = None,
     providers: OfProviders = None,
     format_: Annotated[
         str | None, typer.Option("--format", help="Another format.", autocompletion=formats)
