@@ -153,6 +153,8 @@ class PostgreSQL:
         return name
 
     def stop(self) -> None:
+        while self._idle:
+            self._idle.pop().close()
         assert self._guard.stdin is not None
         self._guard.stdin.close()
         self._guard.wait(timeout=_START_SECONDS)
