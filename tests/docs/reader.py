@@ -243,6 +243,9 @@ class Terminal:
             await self._shell.wait()
 
 
+_INSTALL_SECONDS = 600  # the first command on a page may install what it needs
+
+
 class Lasting:
     """A command that stays until Ctrl-C, in a terminal of its own."""
 
@@ -269,7 +272,7 @@ class Lasting:
         ready = asyncio.Event()
         made._reading = asyncio.create_task(made._read(words.encode(), ready))
         try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with asyncio.timeout(_INSTALL_SECONDS):
                 await ready.wait()
         except TimeoutError:
             await made.end()
