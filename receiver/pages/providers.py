@@ -1,4 +1,4 @@
-"""Providers: how the last day went with each, what this process has seen of it, how it is set up."""
+"""Providers: how the last day went with each, how it is set up, and the callback URLs that work."""
 
 from __future__ import annotations
 
@@ -13,9 +13,12 @@ from receiver.pages.frame import Page
 from receiver.pages.visit import Visit
 from receiver.provider import Provider
 from receiver.words import UnknownWords
+from store.callback_urls import list_callback_urls
 from store.provider_day import STRETCH, read_days
 from store.provider_states import never_polled, read_states
 from store.store import Store
+
+_URLS_SHOWN = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +48,10 @@ class ProviderPages:
     asks: bool
 
     def pages(self) -> list[Page]:
-        return [Page("/providers", self.show)]
+        return [
+            Page("/providers", self.show),
+            Page("/providers/callback-urls/{id}/revoke", self.revoke, "POST"),
+        ]
 
     async def show(self, visit: Visit) -> Response:
         names = [setup.provider.name for setup in self.setups]
@@ -55,6 +61,7 @@ class ProviderPages:
             name: states[name].at(visit.now) if name in states else never_polled(name, visit.now)
             for name in names
         }
+        urls = await self.store.read(list_callback_urls, now=visit.now, limit=_URLS_SHOWN + 1)
         running = max(visit.now - self.lately.since, timedelta(seconds=1))
         return visit.page(
             "providers.html",
@@ -69,4 +76,10 @@ class ProviderPages:
             asks=self.asks,
             limit=CHALLENGE_LIMIT,
             stretch=f"{STRETCH:,}",
+            urls=urls[:_URLS_SHOWN],
+            more_urls=len(urls) > _URLS_SHOWN,
         )
+
+    async def revoke(self, visit: Visit) -> Response:
+        await visit.act("callback_url.deleted")
+        return visit.see_other("/providers#callback-urls", "callback_url.deleted")

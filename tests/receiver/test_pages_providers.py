@@ -6,6 +6,7 @@ import math
 from bisect import bisect
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -16,7 +17,7 @@ from store.durations import EDGES
 from store.events import Failure
 from store.provider_states import Note, State, note_states
 from store.tables import durations
-from tests.app import Taskbell, minimax, running
+from tests.app import Taskbell, good, minimax, problem, running
 from tests.pages import Browser, Document, signed_in
 
 KEY = "the-key-of-minimax-0123456789"
@@ -163,3 +164,33 @@ async def test_a_provider_shows_its_state(
     _, _, of_minimax = text.partition(" MiniMax minimax ")
     assert of_minimax.startswith(badge)
     assert (REASON.message in of_minimax) is (state is State.DOWN)
+
+
+async def test_a_callback_url_is_listed_without_itself_and_revoked(
+    taskbell: Taskbell, person: Browser
+) -> None:
+    empty = Document(await person.see("/providers"))
+    made = good(
+        await taskbell.api.post(
+            "/v1/callback-urls", json={"provider": "minimax", "metadata": {"customer": "<42>"}}
+        ),
+        201,
+    )
+    listed = await person.see("/providers")
+    await person.press("/providers", f"/providers/callback-urls/{made['id']}/revoke")
+    revoked = Document(await person.see("/providers"))
+
+    assert "None works at the moment." in empty.text
+    assert made["url"].rpartition("/")[2] not in listed
+    assert f"{made['id']} MiniMax customer=<42>" in Document(listed).text
+    assert "The callback URL is revoked." in revoked.text
+    assert made["id"] not in revoked.text
+    problem(await taskbell.push(minimax(), urlsplit(made["url"]).path), 404)
+
+
+async def test_who_may_only_read_can_revoke_none(taskbell: Taskbell) -> None:
+    await taskbell.api.post("/v1/callback-urls", json={"provider": "minimax"})
+    made = await taskbell.api.post("/v1/api-keys", json={"name": "viewer", "scope": "read"})
+    reader = await signed_in(taskbell, good(made, 201)["key"])
+
+    assert "/revoke" not in await reader.see("/providers")
