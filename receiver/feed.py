@@ -19,7 +19,7 @@ from typing import TypeVar
 
 from starlette.types import Receive
 
-from receiver.problems import Problem
+from receiver.problems import Busy, Problem
 from receiver.progress import Progress
 from store.errors import CursorAheadError
 from store.eventlog import (
@@ -118,7 +118,7 @@ class Feed:
         if self.ended:
             raise Problem(503, "shutting down", {"Retry-After": "1"})
         if len(self._followers) >= self._most:
-            raise Problem(503, "too many are waiting for events here", {"Retry-After": "5"})
+            raise Busy(503, "too many are waiting for events here", {"Retry-After": "5"})
         follower = Follower(self, wanted, after)
         watched = wanted.task_ids if progress and wanted.task_ids else ()
         self._add(follower)

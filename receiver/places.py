@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from receiver.problems import Problem
+from receiver.problems import Busy, Problem
 
 SHORT_OF_PLACES = "taskbell.short_of_places"
 """In the state of a request: nearly every connection is in use, so answer it without waiting."""
@@ -19,7 +19,7 @@ def is_short_of_places(scope: Mapping[str, Any]) -> bool:
 
 
 def short_of_places() -> Problem:
-    return Problem(503, "too many requests are under way; try again", {"Retry-After": "2"})
+    return Busy(503, "too many requests are under way; try again", {"Retry-After": "2"})
 
 
 class Places:
@@ -39,17 +39,15 @@ class Places:
 
     @contextlib.contextmanager
     def one(self, owner: str | None = None) -> Iterator[None]:
-        """Hold one. Raises Problem: 503 when all are taken, 429 when this owner has enough."""
+        """Hold one. Raises Busy: 503 when all are taken, 429 when this owner has enough."""
         if self._each and owner and self._by_owner[owner] >= self._each:
-            raise Problem(
+            raise Busy(
                 429,
                 f"{self._each} {self._what} of this key are under way; try again",
                 {"Retry-After": "5"},
             )
         if self._taken >= self.most:
-            raise Problem(
-                503, f"too many {self._what} are under way; try again", {"Retry-After": "5"}
-            )
+            raise Busy(503, f"too many {self._what} are under way; try again", {"Retry-After": "5"})
         self._taken += 1
         if owner:
             self._by_owner[owner] += 1

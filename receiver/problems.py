@@ -33,6 +33,10 @@ class Problem(Exception):
         self.members = dict(members or {})
 
 
+class Busy(Problem):
+    """Too much is under way for this request. It may find room a little later."""
+
+
 def problem_response(problem: Problem) -> Response:
     body = {
         "type": "about:blank",

@@ -31,7 +31,7 @@ from receiver.pages import assets, phrases
 from receiver.pages.session import LASTS, Session, Sessions
 from receiver.pages.visit import Cookie, Visit
 from receiver.pages.words import LANGUAGES, TAGS, wished, words
-from receiver.problems import Problem, store_away
+from receiver.problems import Busy, Problem, store_away
 from receiver.provider import Provider
 from receiver.trouble import explained
 from store.clock import Clock
@@ -243,7 +243,10 @@ class Frame:
 
     def _error_page(self, visit: Visit, problem: Problem) -> Response:
         title = HTTPStatus(problem.status).phrase
-        response = visit.page("error.html", status=problem.status, problem=problem, title=title)
+        kind = "busy" if isinstance(problem, Busy) else str(problem.status)
+        response = visit.page(
+            "error.html", status=problem.status, problem=problem, kind=kind, title=title
+        )
         response.headers.update(problem.headers)
         return response
 

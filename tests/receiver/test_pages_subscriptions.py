@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import AsyncIterator
@@ -322,6 +323,24 @@ async def test_what_cannot_be_made_is_said_and_the_form_kept(
 
 async def tried(person: Browser, made: dict[str, Any]) -> httpx.Response:
     return await person.press(page_of(made), f"{page_of(made)}/test")
+
+
+@pytest.mark.parametrize(("owner", "status"), [("first", 429), (None, 503)])
+async def test_when_too_many_are_under_way_the_page_says_so(
+    taskbell: Taskbell, admin: Browser, owner: str | None, status: int
+) -> None:
+    made = await taskbell.subscribe()
+    strangers = taskbell.service.rooms.strangers
+
+    with contextlib.ExitStack() as held:
+        for _ in range(4 if owner else strangers.most):
+            held.enter_context(strangers.one(owner))
+        answer = await tried(admin, made)
+
+    assert answer.status_code == status
+    assert "Taskbell is busy" in answer.text
+    assert "wrong keys" not in answer.text
+    assert "event store" not in answer.text
 
 
 async def test_a_test_says_what_came_back(taskbell: Taskbell, admin: Browser) -> None:
