@@ -229,10 +229,13 @@ async def test_without_notices_another_process_hears_of_it_within_a_second(
     assert sent.event == "task.queued"
 
 
-async def test_progress_is_told_to_who_names_the_task_and_has_no_id(small: Taskbell) -> None:
+async def test_progress_is_told_to_who_names_the_task_and_has_no_id(
+    small: Taskbell, clock: ManualClock
+) -> None:
     task = await small.track("1")
     store = small.service.store
     async with streaming(small.app, f"task={task['id']}") as client:
+        clock.advance(seconds=1)  # a row is new to who has seen it when its time is another
         await store.write(record, poll("1", Status.PROCESSING, progress=0.25))
         await client.until(lambda: moves(client, 0.25))
 
