@@ -52,6 +52,7 @@ def _storable(text: str) -> str:
 
 
 Text = Annotated[str, AfterValidator(_storable)]
+_LIKE_A_NAME = r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,39}$"
 _PROVIDER_NAME = r"^[a-z][a-z0-9_]{0,39}$"
 # at least one letter or digit: "." and ".." would move through a path
 _TASK_ID = r"^[._:-]*[A-Za-z0-9][A-Za-z0-9._:-]*$"
@@ -59,6 +60,7 @@ _ID = r"^[a-z]{2,5}_[0-9a-z]{26}$"
 _FAMILY = r"^[a-z0-9_-]{1,40}$"
 _ACTION = r"^[a-z_]{1,20}\.[a-z_]{1,19}$"
 PATTERN_RULES = {
+    _LIKE_A_NAME: "not a provider's name: lower-case letters, digits and _",
     _PROVIDER_NAME: "not a provider's name: lower-case letters, digits and _",
     _TASK_ID: "not a task's id: give the one that the provider answered, of letters, digits and . _ : -",
     _ID: "not an id of Taskbell's, like task_01kb3x0e5x…",
@@ -76,6 +78,13 @@ def _text_of_number(value: Any) -> Any:
 
 
 ProviderName = Annotated[str, StringConstraints(pattern=_PROVIDER_NAME)]
+AnyName = Annotated[
+    str,
+    StringConstraints(pattern=_LIKE_A_NAME),
+    WithJsonSchema({"type": "string", "pattern": _PROVIDER_NAME}),
+]
+"""Of a provider, as somebody may write it: one that is none is told the nearest."""
+
 ProviderTaskId = Annotated[
     str,
     BeforeValidator(_text_of_number),
@@ -138,7 +147,7 @@ class CallbackUrlInput(Input):
 
     shown_in_audit = frozenset({"provider", "expires_in", "single_task"})
 
-    provider: ProviderName
+    provider: AnyName
     expires_in: Annotated[int, Field(ge=1, le=10 * 365 * 86400)] | None = None
     metadata: Metadata | None = None
     single_task: bool = False
@@ -169,7 +178,7 @@ class CallbackUrlItem(BaseModel):
 class TaskInput(Input):
     shown_in_audit = frozenset({"provider", "kind", "timeout_seconds", "expect_push"})
 
-    provider: ProviderName
+    provider: AnyName
     task_id: ProviderTaskId
     kind: Annotated[Kind | None, Field(strict=False)] = None
     model: Annotated[Text, Field(max_length=200)] | None = None
@@ -266,7 +275,7 @@ class ProviderDetail(ProviderView):
 
 class TasksQuery(Query):
     status: Status | None = None
-    provider: ProviderName | None = None
+    provider: AnyName | None = None
     limit: Limit = 50
     cursor: Id | None = None
 
@@ -328,7 +337,7 @@ StreamTypes = Annotated[
 ]
 StreamTasks = Annotated[list[Id], BeforeValidator(_parts), Field(max_length=50), _with_commas(50)]
 StreamProviders = Annotated[
-    list[ProviderName], BeforeValidator(_parts), Field(max_length=50), _with_commas(50)
+    list[AnyName], BeforeValidator(_parts), Field(max_length=50), _with_commas(50)
 ]
 
 
@@ -399,7 +408,7 @@ def _readable(wish: dict[str, Any]) -> dict[str, Any]:
 
 Types = Annotated[list[str], Field(min_length=1, max_length=20), AfterValidator(_known_types)]
 
-Providers = Annotated[list[ProviderName], Field(min_length=1, max_length=50)]
+Providers = Annotated[list[AnyName], Field(min_length=1, max_length=50)]
 Url = Annotated[str, Field(min_length=1, max_length=2048)]
 Headers = dict[str, str]
 Filter = Annotated[dict[str, Any], AfterValidator(_readable)]

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from receiver.models import SubscriptionInput, SubscriptionPatch
 from receiver.problems import Problem
+from store.events import types_of
 from store.matching import Subscription
 from store.nearest import not_known
 from store.vault import Vault, VaultError
@@ -79,8 +80,10 @@ class Wants:
         metadata: Mapping[str, Any] | None,
         condition: Mapping[str, Any] | None,
     ) -> Wants:
-        """A name is left out where one with a star covers it."""
+        """A name is left out where one with a star covers it; all names of a family are its star."""
         named = frozenset(types or (_ALL,))
+        if types_of((_ALL,)) <= named:
+            named |= {_ALL}
         stars = {name for name in named if name.endswith(".*")}
         named = frozenset(n for n in named if n in stars or f"{n.partition('.')[0]}.*" not in stars)
         return cls(named, frozenset(providers or ()), dict(metadata or {}), dict(condition or {}))

@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from store.clock import ManualClock
+from store.events import Status
 from store.tables import subscriptions
 from tests.app import Taskbell, good, problem, running
 from tests.pages import Document, signed_in
@@ -39,6 +40,11 @@ EQUAL: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({}, {"url": "HTTPS://Hooks.Partner.org.:443/a?b=c#part"}),
     ({}, {"types": ["task.*"]}),
     ({"types": ["task.*"]}, {"types": ["task.failed", "task.*"]}),
+    ({}, {"types": [f"task.{status}" for status in Status]}),
+    (
+        {"types": ["delivery.dead", *(f"task.{status}" for status in Status)]},
+        {"types": ["task.*", "delivery.dead"]},
+    ),
     (
         {"types": ["task.failed", "task.succeeded"]},
         {"types": ["task.succeeded", "task.failed", "task.failed"]},

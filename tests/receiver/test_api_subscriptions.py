@@ -173,7 +173,7 @@ BAD_FIELDS = [
     pytest.param({"types": ["Task.Succeeded"]}, "task.succeeded", id="another case"),
     # the rest
     pytest.param({"providers": []}, "'providers'", id="no providers"),
-    pytest.param({"providers": ["a b"]}, "'providers.0'", id="no name of a provider"),
+    pytest.param({"providers": ["../a"]}, "'providers.0'", id="no name of a provider"),
     pytest.param(
         {"providers": ["minimx"]},
         "field 'providers': not a provider; did you mean 'minimax'?",

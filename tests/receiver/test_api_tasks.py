@@ -159,7 +159,10 @@ async def test_the_deadline_follows_the_kind_or_the_wish(
     [
         pytest.param({"provider": None}, "'provider'", id="null as provider"),
         pytest.param({"provider": "nobody"}, "atlascloud, minimax, opencomputing", id="unknown"),
-        pytest.param({"provider": "Mini Max"}, "'provider'", id="no name"),
+        pytest.param({"provider": "Mini Max"}, "did you mean 'minimax'?", id="a title"),
+        pytest.param({"provider": "AtlasCloud"}, "did you mean 'atlascloud'?", id="capitals"),
+        pytest.param({"provider": "mini-max"}, "did you mean 'minimax'?", id="a dash"),
+        pytest.param({"provider": "minimax\n"}, "not a provider's name", id="a line break"),
         pytest.param({"task_id": None}, "'task_id'", id="null as task"),
         pytest.param(
             {"task_id": ""},
