@@ -275,7 +275,7 @@ class ProviderDetail(ProviderView):
 
 class TasksQuery(Query):
     status: Status | None = None
-    provider: AnyName | None = None
+    provider: ProviderName | None = None
     limit: Limit = 50
     cursor: Id | None = None
 

@@ -42,7 +42,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """The same examples on every run; `--hypothesis-profile=default` looks for new ones."""
     if not config.getoption("--hypothesis-profile"):
         hypothesis.settings.register_profile(
-            "taskbell", deadline=None, derandomize=True, database=None
+            "taskbell", max_examples=50, deadline=None, derandomize=True, database=None
         )
         hypothesis.settings.load_profile("taskbell")
     _keep_files_in_memory(config)

@@ -49,18 +49,20 @@ def serve(
 
 def migrate() -> None:
     """Bring the database's schema to this version's. Safe to repeat."""
-    from store.database import hold_sqlite_file, open_directly
+    from store.database import open_directly
     from store.fitness import check
     from store.schema import HEAD
     from store.schema import migrate as bring_up
+    from store.sqlite_file import check_name
 
     try:
         settings = load(process_environment(), DOTENV)
         database = open_directly(settings.database_url, settings.direct_database_url)
         with contextlib.closing(database):
             check(database)
-            with hold_sqlite_file(database) or contextlib.nullcontext():
-                before = bring_up(database)
+            if not database.postgresql:
+                check_name(database.file)
+            before = bring_up(database)
     except (SettingsError, StoreError, ValueError, OSError) as error:
         _fail(error)
     else:

@@ -29,7 +29,7 @@ from tests.faults.table import Line
 _WIDTH = 160
 _EXAMPLES = """\
 examples:
-  ./tests/faults/run                          everything, each control too: about twelve minutes
+  ./tests/faults/run                          everything, each control too: over twelve minutes
   ./tests/faults/run --short                  everything, as ./tests/services/run does it
   ./tests/faults/run kill disk-full           two of them
   ./tests/faults/run --markdown faults.md     write the table there too
