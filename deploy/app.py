@@ -148,9 +148,8 @@ def all_endpoints(service: Service, revoked: RevokedTokens | None = None) -> lis
             service.known_states.missing_key,
         ).endpoints(),
         *WaitApi(store, service.feed).endpoints(),
-        *StreamApi(
-            service.feed, adapters
-        ).endpoints(),  # before the events: routes are tried one by one
+        # before the events: routes are tried in order
+        *StreamApi(service.feed, adapters).endpoints(),
         *EventApi(store).endpoints(),
         *subscriptions.endpoints(),
         *ReplayApi(store).endpoints(),

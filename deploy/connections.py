@@ -325,7 +325,7 @@ class Connection(HttpToolsProtocol):
 
     @property
     def _streaming(self) -> bool:
-        """Whether an answer began and goes on, and not for what the client has to take first."""
+        """Return whether an answer is being written, and the client is not what it waits for."""
         started = self._running is not None and self._running.response_started
         return started and self._answering and self._stuck_since is None
 

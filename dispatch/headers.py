@@ -112,7 +112,8 @@ _ORIGIN_PREFIXES = (
 _ORIGIN_ANYWHERE = re.compile(
     r"forwarded|proxied|(?:^|-)(?:ip|ipv4|ipv6|via)$"
     r"|(?:^|-)(?:backend|client|connecting|edge|external|frontend|gateway|origin|original|originating"
-    r"|peer|proxyuser|real|remote|requested|server|socket|source|src|true|upstream|user|visitor|wan)-?(?:ip|addr|address|host|port)(?:-|$)"
+    r"|peer|proxyuser|real|remote|requested|server|socket|source|src|true|upstream|user|visitor"
+    r"|wan)-?(?:ip|addr|address|host|port)(?:-|$)"
 )
 # keys to what stands in front of a subscriber, which has to be given them by name
 _KEYS = frozenset(

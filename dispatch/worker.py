@@ -90,7 +90,7 @@ class Worker:
             wait = self._until(await self._store.read(first_due))
             if wait > 0:
                 return wait
-        # the time before the claim: by the one after it, all would seem due as much later as it took
+        # read before the claim: a time read after it would make everything due later by its duration
         asked_at = self._clock()
         catch = await self._store.write(claim, self._claim)
         self._quiet = not catch.deliveries

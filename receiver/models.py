@@ -83,7 +83,7 @@ AnyName = Annotated[
     StringConstraints(pattern=_LIKE_A_NAME),
     WithJsonSchema({"type": "string", "pattern": _PROVIDER_NAME}),
 ]
-"""Of a provider, as somebody may write it: one that is none is told the nearest."""
+"""A provider's name as people write it. An unknown one is answered with the nearest known name."""
 
 ProviderTaskId = Annotated[
     str,

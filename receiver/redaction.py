@@ -19,9 +19,9 @@ SHORTEST_KEY = 16
 _CUT = "..."
 _SHORTEST_PIECE = 8  # of a key, at the end of a text that was cut
 _MARK = re.compile(r"… \([^()]*\)\)?$|…\)?$|$")
-_LONGEST_UNESCAPED = (
-    64 * 1024
-)  # of a longer text, escapes other than of a slash would take too long
+_LONGEST_UNESCAPED = 64 * 1024
+"""In a longer text only escaped slashes are unescaped: all others would take too long."""
+
 _DEPTH = 20
 
 Redact = Callable[[str], str]
@@ -49,7 +49,7 @@ class Redactor:
         return self._without_beginning(text)
 
     def raw(self, body: bytes) -> bytes:
-        """A body as it came, without the key."""
+        """Return a body without the key, otherwise byte for byte."""
         text = body.decode("latin-1")  # a letter a byte, so that the others come out as they were
         cut = self(text)
         return body if cut is text else cut.encode("latin-1")

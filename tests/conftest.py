@@ -46,7 +46,7 @@ def pytest_configure(config: pytest.Config) -> None:
         )
         hypothesis.settings.load_profile("taskbell")
     _keep_files_in_memory(config)
-    gc.disable()  # it would look again and again at what the imports leave behind, and find nothing
+    gc.disable()  # collecting finds no garbage while modules are imported, and takes long
     for number, handler in _HEEDED.items():
         if signal.getsignal(number) is signal.SIG_IGN:
             # as in a shell's background: the programs under test would inherit it, and not stop

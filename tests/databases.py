@@ -124,7 +124,7 @@ class PostgreSQL:
 
     @contextlib.contextmanager
     def lent(self) -> Iterator[str]:
-        """The URL of a migrated database that was used before and looks new: a tenth of the work."""
+        """Yield the URL of a migrated database. It may have been used before, and was cleaned."""
         used = self._idle.pop() if self._idle else _Used(self._made())
         try:
             yield self.url(used.name)
@@ -177,7 +177,7 @@ class PostgreSQL:
 
 @dataclass(slots=True)
 class _Used:
-    """A database that tests have one after another, and a connection to it that is kept."""
+    """A database that tests use one after another, with an open connection to it."""
 
     name: str
     times: int = 0
@@ -195,7 +195,7 @@ class _Used:
 
 @dataclass(frozen=True, slots=True)
 class _Pristine:
-    """What a database looks like that nobody has used: its form, and the rows and numbers in it."""
+    """The state of a new database: its schema, its rows and the values of its sequences."""
 
     form: str
     rows: Mapping[str, list[tuple[Any, ...]]]
@@ -211,7 +211,7 @@ class _Pristine:
         )
 
     def restored(self, connection: psycopg.Connection[Any]) -> bool:
-        """Make it look like that again, unless too much of it is different."""
+        """Return the database to that state. Returns False when its schema or statistics changed."""
         connection.execute(_HANG_UP)
         if _form(connection) != self.form:
             return False

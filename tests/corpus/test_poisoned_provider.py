@@ -16,7 +16,7 @@ INLINE = "data:image/png;base64," + "A" * 1_200_000
 
 
 def body_about(task_id: str) -> bytes:
-    """What it says of a task, by the beginning of its id."""
+    """Return the answer about a task, chosen by the prefix of its id."""
     found = {
         "id": task_id,
         "status": "completed",

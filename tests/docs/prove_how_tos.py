@@ -57,7 +57,7 @@ async def test_the_how_tos_run_beside_one_server(tmp_path: Path) -> None:
 
 
 def server_of_the_providers() -> str:
-    """What their pages export, and the longest of the commands that start it there."""
+    """Return the exports of the providers' pages and the longest command that starts the server."""
     blocks = [block for name in PROVIDER_PAGES for block in page(name).blocks()]
     keys = [block.text for block in blocks if block.text.startswith("export ")]
     servers = [block.text for block in blocks if block.test is not None]

@@ -36,9 +36,6 @@ JUDGE = {
 }
 WITH_KEY = {"auth": {"openapi": {"apiKey": {"bearer": ADMIN_KEY}}}}
 
-API = ("/v1/", "/healthz", "/readyz", "/metrics")
-"""What the paths of the API begin with; the others are for providers and for people."""
-
 
 @pytest.fixture
 def app(sqlite_template: Path, tmp_path: Path, clock: ManualClock) -> Iterator[Starlette]:
@@ -60,7 +57,7 @@ _SLOWED = "Expected 401 or 403, got `429 Too Many Requests`"
 
 
 def judge(app: Starlette, config: dict[str, Any]) -> tuple[list[str], Counter[int]]:
-    """What the judge complains about, and how often it got each status."""
+    """Return the complaints of schemathesis, and a count of answers by status."""
     loaded = schemathesis.openapi.from_asgi(
         "/openapi.json", app, config=SchemathesisConfig.from_dict(config)
     )

@@ -182,7 +182,7 @@ BAD_FIELDS = [
     pytest.param(
         {"providers": ["minimax", "atlas_cloud"]},
         "did you mean 'atlascloud'?",
-        id="a misspelt provider behind a good one",
+        id="a misspelled provider after a known one",
     ),
     pytest.param(
         {"providers": ["kling"]},

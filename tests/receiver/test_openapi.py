@@ -15,7 +15,7 @@ from store.clock import ManualClock
 from tests.app import Taskbell, good, running
 
 API = ("/v1/", "/healthz", "/readyz", "/metrics")
-"""What the paths of the API begin with; the others are for providers and for people."""
+"""Prefixes of the API's paths. The other paths are callbacks and pages."""
 
 
 @pytest.fixture
